@@ -1,0 +1,11 @@
+//! All that happens after a sample exists.
+//!
+//! ```text
+//! run directory ──store──► Run {record, samples} ──estimate──► CellResult… ──verdict──► Report ──► html, export
+//! ```
+//!
+//! Pure: touches neither /dev nor /sys, needs no root, takes no sample. A run directory can be reported on any
+//! machine, long after.
+#![forbid(unsafe_code)]
+
+pub mod record;

@@ -1,0 +1,179 @@
+//! What a run leaves behind: the versioned record (`run.json`) and the samples (`samples.csv`).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use vtax_scenarios::plan::Plan;
+
+/// Version of the record and of the JSON results. Older versions stay readable.
+pub const SCHEMA: u32 = 1;
+
+/// A fact about the host: a value, or why there is none. Never a silent zero.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// What was read.
+    Value(String),
+    /// Why it could not be read.
+    Unavailable(String),
+}
+
+/// What the machine was. Keys are stable: `cpu_model`, `kernel`, `hypervisor`, `thp`, …
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFingerprint {
+    /// The facts, in alphabetical order of their keys.
+    pub facts: BTreeMap<String, Reading>,
+    /// Name of the hypervisor under this host, where the host is itself a virtual machine. The report then says in
+    /// plain sight that "native" means this virtual machine.
+    pub nested_under: Option<String>,
+}
+
+/// The head of a run: all that is known before the first sample. Written first, so that a run that dies can still
+/// be reported from its samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Version of vtax that measured.
+    pub vtax_version: String,
+    /// Start, RFC 3339, UTC.
+    pub started: String,
+    /// End, RFC 3339, UTC; `None` while running and after a crash.
+    pub finished: Option<String>,
+    /// Whether the run was interrupted by the user.
+    pub interrupted: bool,
+    /// The command line, for reproduction.
+    pub command: Vec<String>,
+    /// The machine.
+    pub host: HostFingerprint,
+    /// SHA-256 of the guest image that both sides executed, in hex.
+    pub payload_sha256: String,
+    /// Nanoseconds of CLOCK_MONOTONIC_RAW per TSC tick, as calibrated on the host.
+    pub nanos_per_tick: f64,
+    /// How far the payload's clock and the harness's clock may differ in a block before it is void.
+    pub clock_bound: ClockBound,
+    /// The resolved scenario.
+    pub plan: Plan,
+    /// Cells that were not measured, by cell id: why.
+    pub not_measured: BTreeMap<u32, NotMeasured>,
+}
+
+/// Bound on the disagreement of the two clocks: `relative × outer + absolute_nanos`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClockBound {
+    /// Share of the block's length.
+    pub relative: f64,
+    /// Fixed part, for entering and leaving the guest.
+    pub absolute_nanos: u64,
+}
+
+/// Why a cell has no estimate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotMeasured {
+    /// The host lacks what the cell needs; says what, and the remedy.
+    NotTestable(String),
+    /// The guest failed: a named guest fault with RIP and CR2, or the VMM's error.
+    Failed(String),
+}
+
+/// Which side of the comparison a block belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The host.
+    Native,
+    /// The guest.
+    Guest,
+    /// The host again: the A/A control.
+    Control,
+}
+
+/// Why a block is not like the others, as a set of flags. Empty: a clean block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Marks(pub u16);
+
+impl Marks {
+    /// Nothing to remark.
+    pub const CLEAN: Self = Self(0);
+    /// Before the steady state: kept in the samples, never in an estimate.
+    pub const WARMUP: Self = Self(1);
+    /// Void: the two clocks disagree by more than [`ClockBound`].
+    pub const CLOCK: Self = Self(2);
+    /// Void: the checksum is not the reference's.
+    pub const CHECKSUM: Self = Self(4);
+    /// Spoiled: the thread changed its CPU.
+    pub const MIGRATION: Self = Self(8);
+    /// Spoiled: an involuntary context switch.
+    pub const PREEMPTED: Self = Self(16);
+    /// Spoiled: the hypervisor under this host took the CPU away.
+    pub const STEAL: Self = Self(32);
+    /// Void: a signal interrupted the block.
+    pub const INTERRUPTED: Self = Self(64);
+
+    /// Every flag with its name in `samples.csv`.
+    pub const NAMES: [(Self, &'static str); 7] = [
+        (Self::WARMUP, "warmup"),
+        (Self::CLOCK, "clock"),
+        (Self::CHECKSUM, "checksum"),
+        (Self::MIGRATION, "migration"),
+        (Self::PREEMPTED, "preempted"),
+        (Self::STEAL, "steal"),
+        (Self::INTERRUPTED, "interrupted"),
+    ];
+
+    /// Whether any of `other` is in `self`.
+    #[must_use]
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Void blocks never enter an estimate: what they say is not known to be true.
+    #[must_use]
+    pub const fn is_void(self) -> bool {
+        self.intersects(Self(
+            Self::CLOCK.0 | Self::CHECKSUM.0 | Self::INTERRUPTED.0,
+        ))
+    }
+
+    /// Spoiled blocks are true but disturbed; `estimate` says how they are treated.
+    #[must_use]
+    pub const fn is_spoiled(self) -> bool {
+        self.intersects(Self(Self::MIGRATION.0 | Self::PREEMPTED.0 | Self::STEAL.0))
+    }
+}
+
+/// One block on one vCPU (or its native twin): a row of `samples.csv`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// Cell id in the plan.
+    pub cell: u32,
+    /// Boot of that cell, from 0.
+    pub boot: u32,
+    /// Round of that boot, from 0; warm-up blocks count apart, also from 0.
+    pub round: u32,
+    /// Position in the round, from 0.
+    pub position: u8,
+    /// Which side.
+    pub side: Side,
+    /// vCPU, or the native thread in its place.
+    pub vcpu: u16,
+    /// Host CPU at the end of the block.
+    pub cpu: u16,
+    /// Units of work done.
+    pub iterations: u64,
+    /// The payload's own TSC difference, in ticks.
+    pub ticks: u64,
+    /// The harness's CLOCK_MONOTONIC_RAW difference around the same block, in nanoseconds.
+    pub outer_nanos: u64,
+    /// What there is to remark.
+    pub marks: Marks,
+    /// Start of the block in nanoseconds since the run started.
+    pub at_nanos: u64,
+}

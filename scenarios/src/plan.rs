@@ -1,0 +1,191 @@
+//! The plan: what will be measured, resolved to the last default, in the order in which it will be measured.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use vtax_workloads::MAX_PARAMS;
+
+/// What backs guest memory (or the native baseline's memory) on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Backing {
+    /// 4 KiB pages; transparent huge pages are refused (`MADV_NOHUGEPAGE`).
+    #[serde(rename = "4k")]
+    Small,
+    /// Anonymous memory that asks for transparent huge pages (`MADV_HUGEPAGE`).
+    #[serde(rename = "thp")]
+    Thp,
+    /// 2 MiB pages from hugetlbfs.
+    #[serde(rename = "2M")]
+    Huge2M,
+    /// 1 GiB pages from hugetlbfs.
+    #[serde(rename = "1G")]
+    Huge1G,
+}
+
+/// Page size of the guest's own page tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum PageSize {
+    /// 4 KiB.
+    #[serde(rename = "4k")]
+    Size4K,
+    /// 2 MiB.
+    #[serde(rename = "2M")]
+    Size2M,
+    /// 1 GiB, where the CPU allows it.
+    #[serde(rename = "1G")]
+    Size1G,
+}
+
+/// On which host CPUs the vCPU threads may run. Native blocks run on the same threads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pinning {
+    /// Wherever the scheduler puts them.
+    None,
+    /// vCPU *i* on the *i*-th CPU that this process may use.
+    OneToOne,
+    /// vCPU *i* on the *i*-th CPU of this list.
+    List(Vec<u32>),
+    /// All vCPUs on this one CPU.
+    AllOn(u32),
+}
+
+/// How the guest's vCPUs appear to the guest (CPUID leaf 0xB).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Topology {
+    /// Sockets.
+    pub sockets: u32,
+    /// Cores per socket.
+    pub cores: u32,
+    /// Threads per core.
+    pub threads: u32,
+}
+
+/// The guest of one cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guest {
+    /// Number of vCPUs; equals sockets × cores × threads.
+    pub vcpus: u32,
+    /// Their topology.
+    pub topology: Topology,
+    /// Where they run.
+    pub pinning: Pinning,
+    /// Guest RAM in bytes, a multiple of 2 MiB, at least 16 MiB.
+    pub memory: u64,
+    /// What backs it on the host.
+    pub backing: Backing,
+    /// Whether the host populates it before the guest starts.
+    pub prefault: bool,
+    /// NUMA node to bind it to.
+    pub numa_node: Option<u32>,
+    /// Page size of the guest's own page tables.
+    pub page_size: PageSize,
+}
+
+/// How a cell is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measure {
+    /// Wanted half-width of the ratio's interval, relative: 0.005 is ±0.5 %.
+    pub precision: f64,
+    /// Confidence of the interval, such as 0.95.
+    pub confidence: f64,
+    /// Length that a block aims at, in nanoseconds; at least 10 ms.
+    pub block_nanos: u64,
+    /// Rounds per boot; a round holds one native, one guest and one control block, in random order.
+    pub rounds: u32,
+    /// Boots of the pilot stage, whose variance sizes the run (Stein's two-stage rule).
+    pub pilot_boots: u32,
+    /// Most boots of one cell.
+    pub max_boots: u32,
+}
+
+/// The workload of a cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadChoice {
+    /// Name in [`vtax_workloads::CATALOGUE`].
+    pub name: String,
+    /// Values in the order of [`vtax_workloads::Workload::params`].
+    pub params: [u64; MAX_PARAMS],
+}
+
+/// What a scenario claims: guest performance as a share of native is at least `ratio`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The threshold, such as 0.97. Every cell gets its verdict against it.
+    pub ratio: f64,
+    /// Which cells decide the scenario's verdict and the exit code.
+    pub over: ClaimOver,
+}
+
+/// Which cells decide a scenario's verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClaimOver {
+    /// Cells whose workload is of the CPU family.
+    Cpu,
+    /// Cells whose workload is of the memory family.
+    Memory,
+    /// All cells.
+    All,
+}
+
+/// One combination of matrix values with one workload: the unit that gets a ratio and a verdict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Position in [`Plan::cells`].
+    pub id: u32,
+    /// Unique, readable: `cpu-hash` or `mem-latency size=1MiB / guest.backing=2M`.
+    pub label: String,
+    /// Matrix values and non-default workload parameters, as the user writes them.
+    pub parameters: BTreeMap<String, String>,
+    /// The guest.
+    pub guest: Guest,
+    /// What backs the native side's memory; `None`: the very pages of the guest.
+    pub baseline_backing: Option<Backing>,
+    /// What runs.
+    pub workload: WorkloadChoice,
+    /// How it is measured.
+    pub measure: Measure,
+}
+
+/// A scenario, resolved. Embedded in every run record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The scenario's name.
+    pub scenario: String,
+    /// What it is for, in its author's words.
+    pub description: String,
+    /// The scenario file's text, for reproduction.
+    pub source: String,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Wall-clock budget of the whole run in nanoseconds.
+    pub budget_nanos: u64,
+    /// What is claimed.
+    pub claim: Claim,
+    /// What will be measured.
+    pub cells: Vec<Cell>,
+}
+
+/// What a plan may need to know of a host; the harness fills it in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// CPUs that this process may run on.
+    pub cpus: Vec<u32>,
+    /// NUMA nodes that have memory.
+    pub numa_nodes: Vec<u32>,
+    /// Free 2 MiB pages.
+    pub free_huge_2m: u64,
+    /// Free 1 GiB pages.
+    pub free_huge_1g: u64,
+    /// Whether transparent huge pages can be had (`always` or `madvise`).
+    pub thp: bool,
+    /// Whether a guest's page tables may hold 1 GiB pages.
+    pub guest_1g_pages: bool,
+    /// Most vCPUs of one guest.
+    pub max_vcpus: u32,
+    /// Bytes of memory that could be had without swapping.
+    pub available_memory: u64,
+    /// CPU features, as [`vtax_workloads::Features`] bits.
+    pub features: u32,
+}

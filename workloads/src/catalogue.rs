@@ -1,0 +1,229 @@
+//! The list of workloads and what an entry says.
+
+use crate::abi::LATENCY_SLOTS;
+
+/// Most parameters a workload may have.
+pub const MAX_PARAMS: usize = 4;
+
+/// What a workload mainly loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Work whose data stays in the core's caches.
+    Cpu,
+    /// Work bound by caches, TLBs, page tables or memory.
+    Memory,
+    /// Deliberate guest faults, for trying out how vtax reports them. Never measured by default.
+    Diagnostic,
+}
+
+/// Whether a larger value of a metric is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Rates: `value = amount_per_iteration × iterations / nanoseconds`.
+    HigherIsBetter,
+    /// Times: `value = nanoseconds / (amount_per_iteration × iterations)`.
+    LowerIsBetter,
+}
+
+/// How time becomes the figure that a reader sees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Metric {
+    /// Label of the unit, such as `ns/load` or `GB/s`.
+    pub unit: &'static str,
+    /// Which way is better; decides the formula too.
+    pub direction: Direction,
+    /// Amount of work in one iteration, in the unit's terms (bytes for `GB/s`, loads for `ns/load`).
+    pub amount_per_iteration: f64,
+}
+
+impl Metric {
+    /// The metric's value for `iterations` units of work done in `nanos` nanoseconds.
+    #[must_use]
+    pub fn value(&self, iterations: u64, nanos: f64) -> f64 {
+        let amount = self.amount_per_iteration * iterations as f64;
+        match self.direction {
+            Direction::HigherIsBetter => amount / nanos,
+            Direction::LowerIsBetter => nanos / amount,
+        }
+    }
+}
+
+/// What kind of value a parameter takes in a scenario file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamKind {
+    /// A size such as `"64KiB"`; the value is in bytes.
+    Bytes,
+    /// A plain number.
+    Count,
+    /// One of these words; the value is the word's index.
+    Choice(&'static [&'static str]),
+}
+
+/// A parameter of a workload.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    /// Its key in a scenario file.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: ParamKind,
+    /// Its value where the scenario says nothing.
+    pub default: u64,
+    /// Smallest allowed value.
+    pub min: u64,
+    /// Largest allowed value.
+    pub max: u64,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+/// CPU features beyond baseline x86-64 that a workload needs, as a set of flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features(pub u32);
+
+impl Features {
+    /// Baseline x86-64 (SSE2).
+    pub const NONE: Self = Self(0);
+    /// POPCNT, LZCNT, BMI1 and BMI2.
+    pub const BITS: Self = Self(1);
+    /// AES-NI.
+    pub const AES: Self = Self(2);
+    /// AVX2 and FMA, with the operating system's support for YMM state.
+    pub const AVX2: Self = Self(4);
+    /// AVX-512F, with the operating system's support for ZMM state.
+    pub const AVX512: Self = Self(8);
+
+    /// Whether all of `other` is in `self`.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The names of the features in the set, as in `/proc/cpuinfo`.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        [
+            (Self::BITS, "popcnt lzcnt bmi1 bmi2"),
+            (Self::AES, "aes"),
+            (Self::AVX2, "avx2 fma"),
+            (Self::AVX512, "avx512f"),
+        ]
+        .into_iter()
+        .filter(move |&(feature, _)| self.contains(feature))
+        .map(|(_, name)| name)
+    }
+}
+
+/// The single latencies of a block, for workloads that time each operation.
+pub struct Latencies<'a> {
+    slots: &'a mut [u32; LATENCY_SLOTS],
+    len: &'a mut u64,
+    dropped: &'a mut u64,
+}
+
+impl<'a> Latencies<'a> {
+    /// A recorder over a mailbox's fields.
+    pub fn new(
+        slots: &'a mut [u32; LATENCY_SLOTS],
+        len: &'a mut u64,
+        dropped: &'a mut u64,
+    ) -> Self {
+        Self {
+            slots,
+            len,
+            dropped,
+        }
+    }
+
+    /// Records one latency in TSC ticks; saturates at `u32::MAX`.
+    #[inline]
+    pub fn record(&mut self, ticks: u64) {
+        match self.slots.get_mut(*self.len as usize) {
+            Some(slot) => {
+                *slot = u32::try_from(ticks).unwrap_or(u32::MAX);
+                *self.len += 1;
+            }
+            None => *self.dropped += 1,
+        }
+    }
+}
+
+/// What the harness must do to the arena before every timed block, on both sides alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepare {
+    /// Nothing: the block finds the arena as the last one left it.
+    Nothing,
+    /// Give the arena's pages back to the host (`MADV_DONTNEED`), so that the block takes every page anew.
+    Discard,
+}
+
+/// Lays out the arena. `arena` is at least [`Workload::footprint`] bytes.
+pub type SetupFn = fn(arena: &mut [u8], params: &[u64; MAX_PARAMS], seed: u64);
+
+/// Does `iterations` units of work and returns a checksum that depends on nothing but the arguments and `setup`:
+/// a second call with the same arguments returns the same value.
+pub type RunFn = fn(
+    arena: &mut [u8],
+    params: &[u64; MAX_PARAMS],
+    iterations: u64,
+    seed: u64,
+    latencies: &mut Latencies<'_>,
+) -> u64;
+
+/// One workload.
+pub struct Workload {
+    /// Its name in scenario files and results, such as `cpu-hash`.
+    pub name: &'static str,
+    /// What it mainly loads.
+    pub family: Family,
+    /// A short title for reports.
+    pub title: &'static str,
+    /// What it stresses, in one or two sentences.
+    pub stresses: &'static str,
+    /// Where the idea comes from.
+    pub source: &'static str,
+    /// How time becomes the figure.
+    pub metric: Metric,
+    /// Its parameters.
+    pub params: &'static [Param],
+    /// CPU features that these parameter values need.
+    pub requires: fn(params: &[u64; MAX_PARAMS]) -> Features,
+    /// Bytes of arena that these parameter values need.
+    pub footprint: fn(params: &[u64; MAX_PARAMS]) -> u64,
+    /// What has to happen before each block.
+    pub prepare: Prepare,
+    /// Most iterations that one block may hold (the arena may run out); `u64::MAX` where there is no limit.
+    pub max_iterations: fn(params: &[u64; MAX_PARAMS]) -> u64,
+    /// Whether it hands back single latencies.
+    pub latencies: bool,
+    /// Lays out the arena.
+    pub setup: SetupFn,
+    /// Does the work.
+    pub run: RunFn,
+}
+
+/// The parameters' default values, in order; unused places are 0.
+#[must_use]
+pub fn default_params(workload: &Workload) -> [u64; MAX_PARAMS] {
+    let mut values = [0; MAX_PARAMS];
+    for (value, param) in values.iter_mut().zip(workload.params) {
+        *value = param.default;
+    }
+    values
+}
+
+/// The workload of this name and its index in [`CATALOGUE`].
+#[must_use]
+pub fn find(name: &str) -> Option<(usize, &'static Workload)> {
+    CATALOGUE
+        .iter()
+        .enumerate()
+        .find(|(_, workload)| workload.name == name)
+}
+
+/// Every workload. The index is the number in [`crate::abi::Mailbox::workload`].
+pub static CATALOGUE: &[Workload] = &[];
