@@ -1,1 +1,2 @@
+//! The `vtax` binary.
 fn main() {}

@@ -1,0 +1,150 @@
+//! What the samples say: one [`CellResult`] per cell and one [`Headline`] per run. This is what every sink (terminal,
+//! JSON, CSV, Markdown, JUnit, HTML) shows, and the object that `--json` prints.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::HostFingerprint;
+
+/// An estimate with its interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The point estimate.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Confidence, such as 0.95.
+    pub confidence: f64,
+}
+
+/// One side's figures over all rounds that count, in the cell's unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SideSummary {
+    /// Median over boots of the median over rounds.
+    pub median: f64,
+    /// Smallest boot median.
+    pub min: f64,
+    /// Largest boot median.
+    pub max: f64,
+}
+
+/// A latency quantile of both sides, in nanoseconds, each with its interval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuantileRow {
+    /// The quantile, such as 0.999.
+    pub quantile: f64,
+    /// Native.
+    pub native: Interval,
+    /// Guest.
+    pub guest: Interval,
+}
+
+/// What can be said of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The whole interval is at or above the threshold.
+    Holds,
+    /// The whole interval is below it.
+    Refuted,
+    /// The interval straddles it, or the result is an unexplained anomaly.
+    Undecided,
+    /// This host lacks what it takes, or the guest failed.
+    NotTestable,
+}
+
+/// Which way is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Direction {
+    /// Rates.
+    #[serde(rename = "higher is better")]
+    Higher,
+    /// Times.
+    #[serde(rename = "lower is better")]
+    Lower,
+}
+
+/// The result of one cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CellResult {
+    /// Cell id in the plan.
+    pub id: u32,
+    /// The scenario's name.
+    pub scenario: String,
+    /// The cell's label.
+    pub label: String,
+    /// Matrix values and parameters.
+    pub parameters: BTreeMap<String, String>,
+    /// Workload name.
+    pub workload: String,
+    /// Unit of `native` and `guest`.
+    pub unit: String,
+    /// Which way that unit is better.
+    pub direction: Direction,
+    /// Native figures; `None` where nothing was measured.
+    pub native: Option<SideSummary>,
+    /// Guest figures.
+    pub guest: Option<SideSummary>,
+    /// Guest performance as a share of native: 1.0 is no loss, whatever the unit's direction.
+    pub ratio: Option<Interval>,
+    /// The same ratio with the spoiled rounds left in: how much their treatment matters.
+    pub ratio_all_rounds: Option<Interval>,
+    /// Native against native (A/A).
+    pub control: Option<Interval>,
+    /// The control interval's largest distance from 1: what this cell cannot tell from nothing.
+    pub noise_floor: Option<f64>,
+    /// Boots that count.
+    pub boots: u32,
+    /// Rounds that count, over all boots.
+    pub rounds: u32,
+    /// Blocks left out, by reason.
+    pub voided: BTreeMap<String, u64>,
+    /// Why the result looks better than native, where it does.
+    pub anomaly: Option<String>,
+    /// Latency quantiles, for workloads that time each operation.
+    pub quantiles: Vec<QuantileRow>,
+    /// The verdict on the scenario's threshold.
+    pub verdict: Verdict,
+    /// The verdict in words: what decided it, what is missing, or how much more time would decide.
+    pub reason: String,
+    /// Whether the guest failed here (then `reason` names the guest fault).
+    pub failed: bool,
+}
+
+/// The run in one sentence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Headline {
+    /// Threshold of the claim.
+    pub threshold: f64,
+    /// What it is about: `CPU-bound work`, `memory-bound work`, `all work`.
+    pub over: String,
+    /// Geometric mean over the deciding cells, with its interval.
+    pub ratio: Option<Interval>,
+    /// The verdict on it.
+    pub verdict: Verdict,
+    /// The sentence, such as "This host's guests run CPU-bound work at 99.6 % of native [99.2, 100.0]: the 97 %
+    /// claim holds."
+    pub sentence: String,
+}
+
+/// All results of a run: the object that `--json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// [`crate::record::SCHEMA`].
+    pub schema: u32,
+    /// The scenario's name.
+    pub scenario: String,
+    /// The machine.
+    pub host: HostFingerprint,
+    /// SHA-256 of the guest image that both sides executed.
+    pub payload_sha256: String,
+    /// Whether the run was cut short.
+    pub interrupted: bool,
+    /// The run in one sentence.
+    pub headline: Headline,
+    /// The cells, in plan order.
+    pub cells: Vec<CellResult>,
+}
