@@ -23,6 +23,12 @@ pub enum Op {
     Touch = 3,
     /// Return a hash of the image's code as this side sees it, and the address it runs at.
     Identity = 4,
+    /// Guest only: arm the TSC-deadline timer and halt, [`Mailbox::iterations`] times, `params[0]` ticks ahead each.
+    TimerProbe = 16,
+    /// Guest only: send [`Mailbox::iterations`] IPIs to APIC id `params[0]`, `params[1]` ticks apart.
+    IpiSend = 17,
+    /// Guest only: spin until [`Mailbox::iterations`] IPIs have arrived.
+    IpiAwait = 18,
 }
 
 /// What became of the request.

@@ -21,5 +21,6 @@
 
 pub mod abi;
 mod catalogue;
+pub mod machine;
 
 pub use catalogue::*;

@@ -1,0 +1,96 @@
+//! What the harness and the guest image's ring-0 part agree on: addresses, ports, gates, vectors and the
+//! per-vCPU area.
+
+/// Virtual address of guest RAM: in the harness, where it is mapped, and in the guest, through its page tables. A
+/// multiple of 1 GiB, so that every page size can map it.
+pub const RAM_BASE: u64 = 0x4000_0000;
+
+/// Where the image stands in guest RAM; `guest-images/bare/image.ld` says the same.
+pub const IMAGE_OFFSET: u64 = 0x20_0000;
+
+/// Port that ring 0 writes when the payload has answered.
+pub const PORT_DONE: u16 = 0xf5;
+
+/// Port that ring 0 writes after an exception; its frame ([`FaultFrame`]) is then at RSP.
+pub const PORT_FAULT: u16 = 0xf6;
+
+/// Port that the PVH entry writes as its very first act: under QEMU an `isa-debug-exit` device ends the machine.
+pub const PORT_FIRST_INSTRUCTION: u16 = 0xf4;
+
+/// Gate 0: hand over to the harness (write [`PORT_DONE`]) and return when it resumes the vCPU.
+///
+/// A gate is `int3` in ring 3 with the gate's number in RAX, arguments in RDI and RSI. `int3` because software
+/// interrupts with an operand and SYSCALL do not reach ring 0 on every KVM back end.
+pub const GATE_DONE: u64 = 0;
+/// Gate 1: `wrmsr`, RDI = MSR, RSI = value.
+pub const GATE_WRITE_MSR: u64 = 1;
+/// Gate 2: `wrmsr` as gate 1, then halt with interrupts on until one arrives, in one section: an interrupt cannot
+/// slip in between and leave the vCPU asleep.
+pub const GATE_WRITE_MSR_AND_HALT: u64 = 2;
+/// Gate 3: load an empty IDT and raise an exception, which is a triple fault.
+pub const GATE_TRIPLE_FAULT: u64 = 3;
+
+/// Interrupt vector of the APIC timer.
+pub const VECTOR_TIMER: u8 = 0x40;
+/// Interrupt vector of inter-processor interrupts.
+pub const VECTOR_IPI: u8 = 0x41;
+
+/// Code segment of ring 3 (RPL 3).
+pub const RING3_CS: u16 = 0x33;
+/// Stack segment of ring 3 (RPL 3).
+pub const RING3_SS: u16 = 0x2b;
+/// Code segment of ring 0.
+pub const RING0_CS: u16 = 0x10;
+/// Stack segment of ring 0.
+pub const RING0_SS: u16 = 0x18;
+/// The task-state segment.
+pub const TSS_SELECTOR: u16 = 0x40;
+
+/// Bytes of a vCPU's own area: descriptor tables, counters, mailbox and stacks.
+pub const VCPU_AREA: u64 = 0x2_0000;
+/// Offset of the global descriptor table in a vCPU's area.
+pub const AREA_GDT: u64 = 0x0;
+/// Offset of the task-state segment.
+pub const AREA_TSS: u64 = 0x1000;
+/// Offset of [`Counters`], where GS points.
+pub const AREA_COUNTERS: u64 = 0x2000;
+/// Top of the ring-0 stack.
+pub const AREA_RING0_STACK: u64 = 0x5000;
+/// Top of the stack for double faults (IST 1).
+pub const AREA_IST_STACK: u64 = 0x6000;
+/// Offset of the [`crate::abi::Mailbox`].
+pub const AREA_MAILBOX: u64 = 0x6000;
+/// Top of the stack on which the payload runs, on both sides.
+pub const AREA_PAYLOAD_STACK: u64 = VCPU_AREA;
+
+/// What interrupt handlers count, per vCPU; ring 3 reads it through GS.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Counters {
+    /// Timer interrupts taken.
+    pub timer: u64,
+    /// Inter-processor interrupts taken.
+    pub ipi: u64,
+}
+
+/// What ring 0 leaves at RSP before it writes [`PORT_FAULT`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FaultFrame {
+    /// CR2: for a page fault, the address.
+    pub cr2: u64,
+    /// The exception's vector.
+    pub vector: u64,
+    /// Its error code, 0 where it has none.
+    pub error_code: u64,
+    /// Where it happened.
+    pub rip: u64,
+    /// Code segment; its low two bits are the ring.
+    pub cs: u64,
+    /// Flags.
+    pub rflags: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+    /// Stack segment.
+    pub ss: u64,
+}
