@@ -8,4 +8,6 @@
 //! Pure: nothing here reads the host, the clock or the environment.
 #![forbid(unsafe_code)]
 
+pub mod memory;
+pub mod order;
 pub mod plan;

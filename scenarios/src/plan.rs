@@ -5,8 +5,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use vtax_workloads::MAX_PARAMS;
 
+pub use crate::memory::{
+    MEMORY_STEP_BYTES, MIN_MEMORY_BYTES, RESERVED_BYTES, arena_bytes, arena_start,
+    memory_for_arenas,
+};
+pub use crate::order::{BlockKind, child_seed, round_order};
+
 /// What backs guest memory (or the native baseline's memory) on the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum Backing {
     /// 4 KiB pages; transparent huge pages are refused (`MADV_NOHUGEPAGE`).
     #[serde(rename = "4k")]
@@ -23,7 +31,9 @@ pub enum Backing {
 }
 
 /// Page size of the guest's own page tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum PageSize {
     /// 4 KiB.
     #[serde(rename = "4k")]
