@@ -11,6 +11,12 @@ pub const HEADER_MAGIC: u64 = u64::from_le_bytes(*b"VTAXBARE");
 /// [`Mailbox::latencies_dropped`].
 pub const LATENCY_SLOTS: usize = 8192;
 
+/// Gate number for a deliberate triple fault, from `fault-triple`.
+///
+/// A gate is `int3` in ring 3, which enters ring 0 in the guest, with the gate's number in RAX. Gate 0 leaves to the
+/// harness.
+pub const GATE_TRIPLE_FAULT: u64 = 3;
+
 /// What the payload is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]

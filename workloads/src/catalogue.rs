@@ -1,6 +1,7 @@
 //! The list of workloads and what an entry says.
 
 use crate::abi::LATENCY_SLOTS;
+use crate::cpu;
 
 /// Most parameters a workload may have.
 pub const MAX_PARAMS: usize = 4;
@@ -150,6 +151,17 @@ impl<'a> Latencies<'a> {
             None => *self.dropped += 1,
         }
     }
+
+    /// How much has been recorded and dropped so far, for [`Latencies::rewind`].
+    pub(crate) fn mark(&self) -> (u64, u64) {
+        (*self.len, *self.dropped)
+    }
+
+    /// Forgets all that came after `mark`.
+    pub(crate) fn rewind(&mut self, (len, dropped): (u64, u64)) {
+        *self.len = len;
+        *self.dropped = dropped;
+    }
 }
 
 /// What the harness must do to the arena before every timed block, on both sides alike.
@@ -226,4 +238,14 @@ pub fn find(name: &str) -> Option<(usize, &'static Workload)> {
 }
 
 /// Every workload. The index is the number in [`crate::abi::Mailbox::workload`].
-pub static CATALOGUE: &[Workload] = &[];
+pub static CATALOGUE: &[Workload] = &[cpu::hash::ENTRY];
+
+/// For entries that run on any x86-64 CPU.
+pub(crate) fn baseline(_params: &[u64; MAX_PARAMS]) -> Features {
+    Features::NONE
+}
+
+/// For entries that can go on for ever.
+pub(crate) fn unlimited(_params: &[u64; MAX_PARAMS]) -> u64 {
+    u64::MAX
+}

@@ -21,6 +21,9 @@
 
 pub mod abi;
 mod catalogue;
+mod cpu;
 pub mod machine;
+mod mix;
+pub mod payload;
 
 pub use catalogue::*;

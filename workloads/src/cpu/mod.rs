@@ -1,0 +1,3 @@
+//! CPU workloads: their data fits the core's own caches.
+
+pub(crate) mod hash;

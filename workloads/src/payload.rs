@@ -1,0 +1,146 @@
+//! The payload's dispatcher: one request in a [`Mailbox`] becomes one outcome in it.
+//!
+//! ```text
+//! request ──► accept (index, ranges, arena) ──► setup | timed run | touch | identity ──► outcome
+//! ```
+//!
+//! It runs inside the guest image, on both sides. What a request asks for is checked here once, so that the bodies
+//! themselves need no checks.
+
+use core::arch::x86_64::{_mm_lfence, _rdtsc};
+use core::hint::black_box;
+
+use crate::abi::{Mailbox, Op, Status, fnv1a};
+use crate::{CATALOGUE, Latencies, MAX_PARAMS, Workload};
+
+const PAGE_BYTES: u64 = 4096;
+
+/// Carries out the request in `mailbox` and stores its outcome there, the status last.
+///
+/// `text` is the image's code as this side sees it and `code_address` where the payload function runs: what
+/// [`Op::Identity`] reports. A request that cannot be carried out ends as [`Status::Rejected`] and touches nothing.
+///
+/// # Safety
+/// - The `arena_len` bytes at `arena` are mapped, readable and writable, and nothing else uses them during the call
+///   (they may be mapped on demand).
+/// - The CPU has the features that the workload's [`Workload::requires`] names for these parameters.
+/// - A workload of [`crate::Family::Diagnostic`] is asked for only where a fault is caught.
+pub unsafe fn execute(mailbox: &mut Mailbox, text: &[u8], code_address: u64) {
+    // SAFETY: as this function's own contract.
+    let outcome = unsafe {
+        match mailbox.op {
+            op if op == Op::Setup as u64 => setup(mailbox),
+            op if op == Op::Run as u64 => run(mailbox),
+            op if op == Op::Touch as u64 => touch(mailbox),
+            op if op == Op::Identity as u64 => {
+                mailbox.checksum = fnv1a(text);
+                mailbox.code_address = code_address;
+                Some(())
+            }
+            _ => None,
+        }
+    };
+    mailbox.status = match outcome {
+        Some(()) => Status::Done,
+        None => Status::Rejected,
+    } as u64;
+}
+
+/// The time stamp counter, read after everything before it is done and before anything after it starts.
+///
+/// Source: Intel SDM volume 2, RDTSC; AMD64 APM volume 3, LFENCE as a dispatch-serializing instruction.
+#[inline]
+pub(crate) fn tsc() -> u64 {
+    // SAFETY: LFENCE and RDTSC are baseline x86-64, and ring 3 may read the TSC on both sides.
+    unsafe {
+        _mm_lfence();
+        let ticks = _rdtsc();
+        _mm_lfence();
+        ticks
+    }
+}
+
+unsafe fn setup(mailbox: &mut Mailbox) -> Option<()> {
+    let (workload, params) = accept(mailbox)?;
+    // SAFETY: the caller vouches for the arena, and `accept` found it long enough.
+    let arena = unsafe { arena(mailbox, (workload.footprint)(&params)) };
+    (workload.setup)(arena, &params, mailbox.seed);
+    Some(())
+}
+
+unsafe fn run(mailbox: &mut Mailbox) -> Option<()> {
+    let (workload, params) = accept(mailbox)?;
+    let (iterations, planted, seed) = (mailbox.iterations, mailbox.planted, mailbox.seed);
+    if iterations.max(planted) > (workload.max_iterations)(&params) {
+        return None;
+    }
+    // SAFETY: the caller vouches for the arena, and `accept` found it long enough.
+    let arena = unsafe { arena(mailbox, (workload.footprint)(&params)) };
+
+    mailbox.latencies_len = 0;
+    mailbox.latencies_dropped = 0;
+    let mut latencies = Latencies::new(
+        &mut mailbox.latencies,
+        &mut mailbox.latencies_len,
+        &mut mailbox.latencies_dropped,
+    );
+    let start = tsc();
+    let checksum = (workload.run)(arena, &params, iterations, seed, &mut latencies);
+    let accounted = latencies.mark();
+    if planted > 0 {
+        black_box((workload.run)(
+            arena,
+            &params,
+            planted,
+            seed,
+            &mut latencies,
+        ));
+    }
+    let end = tsc();
+    latencies.rewind(accounted);
+
+    mailbox.checksum = checksum;
+    mailbox.tsc_start = start;
+    mailbox.tsc_end = end;
+    Some(())
+}
+
+unsafe fn touch(mailbox: &Mailbox) -> Option<()> {
+    accept_arena(mailbox)?;
+    for offset in (0..mailbox.arena_len).step_by(PAGE_BYTES as usize) {
+        // SAFETY: the offset lies inside the arena, which the caller vouches for.
+        unsafe { ((mailbox.arena + offset) as *const u8).read_volatile() };
+    }
+    Some(())
+}
+
+/// The workload and parameters of a request, if the arena can hold them.
+fn accept(mailbox: &Mailbox) -> Option<(&'static Workload, [u64; MAX_PARAMS])> {
+    let workload = CATALOGUE.get(usize::try_from(mailbox.workload).ok()?)?;
+    let in_range = workload
+        .params
+        .iter()
+        .zip(mailbox.params)
+        .all(|(param, value)| (param.min..=param.max).contains(&value));
+    accept_arena(mailbox)?;
+    let fits = in_range && (workload.footprint)(&mailbox.params) <= mailbox.arena_len;
+    fits.then_some((workload, mailbox.params))
+}
+
+/// Whether the arena starts on a page boundary and stays inside the address space.
+fn accept_arena(mailbox: &Mailbox) -> Option<()> {
+    let end = mailbox.arena.checked_add(mailbox.arena_len)?;
+    let sound = mailbox.arena != 0
+        && mailbox.arena.is_multiple_of(PAGE_BYTES)
+        && isize::try_from(end).is_ok();
+    sound.then_some(())
+}
+
+/// The first `len` bytes of the arena: a body sees its footprint and no more.
+///
+/// # Safety
+/// `len` is at most `arena_len`, and the arena is as [`execute`] requires.
+unsafe fn arena<'a>(mailbox: &Mailbox, len: u64) -> &'a mut [u8] {
+    // SAFETY: as this function's own contract; `accept_arena` found the address sound.
+    unsafe { core::slice::from_raw_parts_mut(mailbox.arena as *mut u8, len as usize) }
+}
