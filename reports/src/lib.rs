@@ -10,3 +10,5 @@
 
 pub mod record;
 pub mod result;
+pub mod store;
+pub mod stats;
