@@ -8,7 +8,8 @@
 //! machine, long after.
 #![forbid(unsafe_code)]
 
+pub mod estimate;
 pub mod record;
 pub mod result;
-pub mod store;
 pub mod stats;
+pub mod store;

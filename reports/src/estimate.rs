@@ -1,0 +1,3 @@
+//! From the samples of a run to its results.
+
+pub use crate::stats::boot::{BootValue, boot_value};

@@ -1,0 +1,213 @@
+//! From the blocks of one boot to its values: one number per boot is what the intervals are made of.
+
+use std::collections::BTreeMap;
+
+use super::median;
+use crate::record::{Marks, Sample, Side};
+
+/// How void and spoiled blocks are treated, for the reader of a report.
+pub const TREATMENT: &str = "A round with a void block (the two clocks disagree, a wrong checksum, an interrupting \
+    signal) never counts. A round with a spoiled block (migration, preemption, steal) is set aside as a whole, so \
+    that the sides stay paired, as long as the boot keeps a clean round; a boot without any keeps all its rounds \
+    that are not void, and their median absorbs what it can. Warm-up blocks never count. A boot without a round that \
+    counts is dropped.";
+
+/// What one boot says. All values are natural logarithms.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BootValue {
+    /// Guest performance as a share of native, ln(native time / guest time): 0 is no loss. Feeds
+    /// [`super::stein::sample_size`].
+    pub log_ratio: f64,
+    /// The same with no round set aside for spoiling.
+    pub log_ratio_all: f64,
+    /// The A/A control: ln(native time / control time).
+    pub log_control: f64,
+    /// Ticks per iteration on the host, median over rounds. With several vCPUs, per vCPU.
+    pub log_native_ticks: f64,
+    /// Ticks per iteration in the guest, likewise.
+    pub log_guest_ticks: f64,
+    /// Rounds that count.
+    pub rounds: u32,
+}
+
+/// One boot, digested.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Boot {
+    /// What it says; `None` where no round counts.
+    pub value: Option<BootValue>,
+    /// Blocks left out, by reason: a mark's name, `empty` (no work or no time), `incomplete` (the round lacks a
+    /// side) or `paired` (nothing wrong but with another block of the round). Warm-up is not counted.
+    pub left_out: BTreeMap<&'static str, u64>,
+}
+
+/// The values of one boot from its samples, in any order; `None` where no round counts.
+#[must_use]
+pub fn boot_value(samples: &[Sample]) -> Option<BootValue> {
+    Boot::new(samples).value
+}
+
+/// The blocks of one round.
+#[derive(Clone, Default)]
+struct Round {
+    number: u32,
+    /// Iterations per tick, summed over vCPUs, by side.
+    speed: [f64; 3],
+    /// Blocks by side.
+    vcpus: [u32; 3],
+    /// All marks together.
+    marks: Marks,
+    /// Whether a block did no work or took no time.
+    empty: bool,
+}
+
+/// Log ticks per iteration of a complete round.
+#[derive(Clone, Copy)]
+struct Times {
+    native: f64,
+    guest: f64,
+    control: f64,
+    spoiled: bool,
+}
+
+impl Round {
+    fn add(&mut self, sample: &Sample) {
+        let side = sample.side as usize;
+        self.marks = self.marks.union(sample.marks);
+        self.empty |= is_empty(sample);
+        self.speed[side] += sample.iterations as f64 / sample.ticks as f64;
+        self.vcpus[side] += 1;
+    }
+
+    /// Whether every side was measured on the same number of vCPUs.
+    fn is_complete(&self) -> bool {
+        self.vcpus[0] > 0 && self.vcpus.iter().all(|&count| count == self.vcpus[0])
+    }
+
+    /// `None` where the round is void or incomplete.
+    fn times(&self) -> Option<Times> {
+        if self.marks.is_void() || self.empty || !self.is_complete() {
+            return None;
+        }
+        // The harmonic mean of the vCPUs' times: the time at which equal vCPUs would reach the same throughput.
+        let time =
+            |side: Side| (f64::from(self.vcpus[side as usize]) / self.speed[side as usize]).ln();
+        Some(Times {
+            native: time(Side::Native),
+            guest: time(Side::Guest),
+            control: time(Side::Control),
+            spoiled: self.marks.is_spoiled(),
+        })
+    }
+}
+
+impl Boot {
+    /// Digests the samples of one boot, in any order.
+    #[must_use]
+    pub fn new(samples: &[Sample]) -> Self {
+        let rounds = rounds(samples);
+        let all: Vec<Times> = rounds.iter().filter_map(Round::times).collect();
+        let clean: Vec<Times> = all.iter().copied().filter(|round| !round.spoiled).collect();
+        let sets_aside = !clean.is_empty();
+        let counting = if sets_aside { &clean } else { &all };
+        Self {
+            value: value(counting, &all),
+            left_out: left_out(samples, &rounds, sets_aside),
+        }
+    }
+}
+
+/// The boot's values from the rounds that count.
+///
+/// Native ran twice in each round. The ratio is the mean of two medians, one over the pairs native–guest and one over
+/// control–guest. The median of the averaged pairs would be biased: where noise is one-sided, as delays are, the
+/// difference between a mean of two blocks and a single block is skewed, while the difference between two blocks is
+/// symmetric whatever their noise.
+fn value(counting: &[Times], all: &[Times]) -> Option<BootValue> {
+    let over = |rounds: &[Times], value: fn(&Times) -> f64| {
+        median(&mut rounds.iter().map(value).collect::<Vec<_>>())
+    };
+    let ratio = |rounds: &[Times]| {
+        Some(f64::midpoint(
+            over(rounds, |round| round.native - round.guest)?,
+            over(rounds, |round| round.control - round.guest)?,
+        ))
+    };
+    Some(BootValue {
+        log_ratio: ratio(counting)?,
+        log_ratio_all: ratio(all)?,
+        log_control: over(counting, |round| round.native - round.control)?,
+        log_native_ticks: over(counting, |round| f64::midpoint(round.native, round.control))?,
+        log_guest_ticks: over(counting, |round| round.guest)?,
+        rounds: u32::try_from(counting.len()).unwrap_or(u32::MAX),
+    })
+}
+
+/// The rounds in ascending order, warm-up left out.
+fn rounds(samples: &[Sample]) -> Vec<Round> {
+    let mut rounds: Vec<Round> = Vec::new();
+    for sample in samples.iter().filter(|sample| !is_warmup(sample)) {
+        let place = match find(&rounds, sample.round) {
+            Ok(place) => place,
+            Err(place) => {
+                let round = Round {
+                    number: sample.round,
+                    ..Round::default()
+                };
+                rounds.insert(place, round);
+                place
+            }
+        };
+        rounds[place].add(sample);
+    }
+    rounds
+}
+
+/// Counts the blocks of rounds that do not count.
+fn left_out(samples: &[Sample], rounds: &[Round], sets_aside: bool) -> BTreeMap<&'static str, u64> {
+    let mut counts = BTreeMap::new();
+    for sample in samples.iter().filter(|sample| !is_warmup(sample)) {
+        let Ok(place) = find(rounds, sample.round) else {
+            continue;
+        };
+        let round = &rounds[place];
+        let counts_at_all = round.times().is_some();
+        if counts_at_all && !(sets_aside && round.marks.is_spoiled()) {
+            continue;
+        }
+        let reason = if is_empty(sample) {
+            "empty"
+        } else if let Some(mark) = mark(sample.marks) {
+            mark
+        } else if round.is_complete() {
+            "paired"
+        } else {
+            "incomplete"
+        };
+        *counts.entry(reason).or_default() += 1;
+    }
+    counts
+}
+
+fn find(rounds: &[Round], number: u32) -> Result<usize, usize> {
+    rounds.binary_search_by_key(&number, |round| round.number)
+}
+
+fn is_warmup(sample: &Sample) -> bool {
+    sample.marks.intersects(Marks::WARMUP)
+}
+
+fn is_empty(sample: &Sample) -> bool {
+    sample.ticks == 0 || sample.iterations == 0
+}
+
+/// The name of the gravest mark: void before spoiled.
+fn mark(marks: Marks) -> Option<&'static str> {
+    let named = |grave: fn(Marks) -> bool| {
+        Marks::NAMES
+            .iter()
+            .find(|&&(mark, _)| grave(mark) && marks.intersects(mark))
+    };
+    named(Marks::is_void)
+        .or_else(|| named(Marks::is_spoiled))
+        .map(|&(_, name)| name)
+}
