@@ -1,1 +1,11 @@
-//! placeholder
+//! The harness: all of vtax that touches the machine.
+//!
+//! ```text
+//! arguments ─► scenario ─► plan ─► run loop ─► run directory ─► results
+//!                 ▲                   ▲
+//!            host::facts     host::{tsc, affinity, disturbance}
+//! ```
+
+pub mod guest;
+pub mod host;
+pub mod watchdog;

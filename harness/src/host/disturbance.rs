@@ -1,0 +1,328 @@
+//! What took the CPU away from a block.
+//!
+//! ```text
+//! begin ─► block ─► end ─► Disturbance ─► Marks
+//! ```
+//!
+//! Sources, all per thread, opened once and parsed without allocation:
+//!
+//! - the CPU number before and after;
+//! - involuntary context switches, from getrusage(RUSAGE_THREAD);
+//! - run delay, the time that the thread was runnable but waited for a CPU, from `/proc/thread-self/schedstat`
+//!   (Documentation/scheduler/sched-stats.rst);
+//! - missing time: wall-clock time that is neither CPU time of the thread nor run delay. A Linux host that is itself
+//!   a virtual machine subtracts the steal that its hypervisor reports from the thread's CPU time
+//!   (CONFIG_PARAVIRT_TIME_ACCOUNTING), to the nanosecond. Time asleep is missing too, so it counts only where the
+//!   thread did not give up the CPU by itself. On kernels with CONFIG_IRQ_TIME_ACCOUNTING it includes interrupts;
+//! - steal of that CPU from `/proc/stat`. It counts whole ticks of 10 ms: a block that shows one was disturbed at its
+//!   time, a block that shows none may still have lost up to 10 ms. It backs up missing time on kernels that do not
+//!   account for it.
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    thread::sched_getcpu,
+    time::{ClockId, clock_gettime},
+};
+use vtax_reports::record::Marks;
+
+use super::root::HostRoot;
+use super::tsc::now_raw_nanos;
+
+/// A block that lost a larger share of its time than this is marked. It is below half of the smallest slowdown that
+/// `vtax selftest` plants (0.5 %), and above what timer ticks cost.
+const SPOILING_SHARE: f64 = 0.002;
+
+/// Most that one reading of `/proc/stat` may take. The kernel sums over all CPUs and interrupts for it: a few
+/// microseconds on a small host, milliseconds on a host with hundreds of CPUs.
+const STAT_LIMIT: Duration = Duration::from_micros(60);
+
+/// Longest line of a CPU in `/proc/stat`: a name and ten numbers.
+const STAT_LINE: usize = 160;
+
+/// Reads what disturbs the thread that made it; use it on that thread alone.
+#[derive(Debug)]
+pub struct DisturbanceProbe {
+    schedstat: Option<File>,
+    stat: Option<File>,
+    stat_text: Vec<u8>,
+    virtualized: bool,
+    unavailable: Vec<(&'static str, String)>,
+}
+
+/// The state before a block; see [`DisturbanceProbe::begin`].
+#[derive(Clone, Copy, Debug)]
+pub struct Start(Snapshot);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Snapshot {
+    cpu: u32,
+    involuntary: u64,
+    voluntary: u64,
+    run_delay_nanos: Option<u64>,
+    steal_ticks: Option<u64>,
+    wall_nanos: u64,
+    cpu_nanos: u64,
+}
+
+/// What happened to the thread during a block. `None`: the source is unavailable (or, for steal and missing time,
+/// has no meaning for this block).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Disturbance {
+    /// CPU at the end.
+    pub cpu: u32,
+    /// Whether that is another one than at the start.
+    pub migrated: bool,
+    /// How often the scheduler took the CPU away.
+    pub involuntary_switches: u64,
+    /// Time spent runnable, waiting for a CPU.
+    pub run_delay_nanos: Option<u64>,
+    /// Time in which the thread ran by its own account but not by the wall clock's; `None` on bare metal and where
+    /// the thread slept.
+    pub missing_nanos: Option<u64>,
+    /// Steal of this CPU in ticks of 10 ms; `None` on bare metal and after a migration.
+    pub steal_ticks: Option<u64>,
+    /// Length of the block.
+    pub wall_nanos: u64,
+}
+
+impl DisturbanceProbe {
+    /// A probe for the calling thread. Never fails: what cannot be read is in [`Self::unavailable`].
+    #[must_use]
+    pub fn for_this_thread(root: &HostRoot) -> Self {
+        let mut probe = Self {
+            schedstat: None,
+            stat: None,
+            stat_text: Vec::new(),
+            virtualized: root
+                .text("proc/cpuinfo")
+                .is_ok_and(|text| is_virtualized(&text)),
+            unavailable: Vec::new(),
+        };
+        match open(root, "proc/thread-self/schedstat") {
+            Ok(file) => probe.schedstat = Some(file),
+            Err(reason) => probe.unavailable.push(("run delay", reason)),
+        }
+        // On bare metal nothing can take the CPU away: no steal to read.
+        if probe.virtualized
+            && let Err(reason) = probe.open_stat(root)
+        {
+            probe.stat = None;
+            probe.unavailable.push(("steal", reason));
+        }
+        // A file that opens but does not hold what it should shows itself in a first reading.
+        let first = probe.snapshot_files(current_cpu());
+        if probe.schedstat.is_some() && first.run_delay_nanos.is_none() {
+            probe.schedstat = None;
+            let reason = "/proc/thread-self/schedstat holds no run delay \
+                          (a kernel without CONFIG_SCHED_INFO)";
+            probe.unavailable.push(("run delay", reason.to_owned()));
+        }
+        if probe.stat.is_some() && first.steal_ticks.is_none() {
+            probe.stat = None;
+            let reason = "/proc/stat has no steal for this CPU";
+            probe.unavailable.push(("steal", reason.to_owned()));
+        }
+        probe
+    }
+
+    /// Sources that this host does not offer, and why; the same for the life of the probe. Say it once per run.
+    #[must_use]
+    pub fn unavailable(&self) -> &[(&'static str, String)] {
+        &self.unavailable
+    }
+
+    /// The state right before a block.
+    #[must_use]
+    pub fn begin(&mut self) -> Start {
+        let cpu = current_cpu();
+        let (voluntary, involuntary) = context_switches();
+        let files = self.snapshot_files(cpu);
+        // Clocks last here and first in `end`, the wall clock innermost: whatever comes between the readings makes
+        // missing time smaller, never larger.
+        let cpu_nanos = thread_cpu_nanos();
+        let wall_nanos = now_raw_nanos();
+        Start(Snapshot {
+            cpu,
+            involuntary,
+            voluntary,
+            wall_nanos,
+            cpu_nanos,
+            ..files
+        })
+    }
+
+    /// What happened since `start`.
+    #[must_use]
+    pub fn end(&mut self, start: &Start) -> Disturbance {
+        let wall_nanos = now_raw_nanos();
+        let cpu_nanos = thread_cpu_nanos();
+        let cpu = current_cpu();
+        let (voluntary, involuntary) = context_switches();
+        let end = Snapshot {
+            cpu,
+            involuntary,
+            voluntary,
+            wall_nanos,
+            cpu_nanos,
+            ..self.snapshot_files(cpu)
+        };
+        Disturbance::between(&start.0, &end, self.virtualized)
+    }
+
+    fn snapshot_files(&mut self, cpu: u32) -> Snapshot {
+        Snapshot {
+            run_delay_nanos: self.schedstat.as_ref().and_then(run_delay),
+            steal_ticks: self.steal_ticks(cpu),
+            ..Snapshot::default()
+        }
+    }
+
+    fn steal_ticks(&mut self, cpu: u32) -> Option<u64> {
+        let len = self.stat.as_ref()?.read_at(&mut self.stat_text, 0).ok()?;
+        steal_of(&self.stat_text[..len], cpu)
+    }
+
+    /// Opens `/proc/stat` and makes room for the lines of all CPUs; an error where reading it takes too long.
+    fn open_stat(&mut self, root: &HostRoot) -> Result<(), String> {
+        let possible = root
+            .list("sys/devices/system/cpu/possible")
+            .map_err(|error| error.to_string())?;
+        let lines = possible.last().map_or(0, |&last| last as usize) + 2;
+        self.stat_text = vec![0; lines * STAT_LINE];
+        self.stat = Some(open(root, "proc/stat")?);
+        let quickest = (0..5)
+            .map(|_| {
+                let start = Instant::now();
+                self.steal_ticks(0);
+                start.elapsed()
+            })
+            .min()
+            .unwrap_or_default();
+        if quickest > STAT_LIMIT {
+            return Err(format!(
+                "reading /proc/stat takes {} µs on this host, too long beside a block (limit {} µs); missing time \
+                 shows steal where the kernel has CONFIG_PARAVIRT_TIME_ACCOUNTING",
+                quickest.as_micros(),
+                STAT_LIMIT.as_micros()
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Disturbance {
+    fn between(start: &Snapshot, end: &Snapshot, virtualized: bool) -> Self {
+        let wall_nanos = end.wall_nanos.saturating_sub(start.wall_nanos);
+        let run_delay_nanos = difference(start.run_delay_nanos, end.run_delay_nanos);
+        let accounted = end.cpu_nanos.saturating_sub(start.cpu_nanos);
+        let slept = end.voluntary != start.voluntary;
+        Self {
+            cpu: end.cpu,
+            migrated: end.cpu != start.cpu,
+            involuntary_switches: end.involuntary.saturating_sub(start.involuntary),
+            run_delay_nanos,
+            missing_nanos: run_delay_nanos
+                .filter(|_| virtualized && !slept)
+                .map(|delay| wall_nanos.saturating_sub(accounted).saturating_sub(delay)),
+            steal_ticks: difference(start.steal_ticks, end.steal_ticks)
+                .filter(|_| start.cpu == end.cpu),
+            wall_nanos,
+        }
+    }
+
+    /// The marks of the block: MIGRATION for another CPU; PREEMPTED for an involuntary switch, or a run delay above
+    /// 0.2 % of the block; STEAL for a tick of steal, or missing time above 0.2 % of the block.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        let spoils = |nanos: Option<u64>| {
+            nanos.is_some_and(|nanos| nanos as f64 > SPOILING_SHARE * self.wall_nanos as f64)
+        };
+        let stolen = self.steal_ticks.is_some_and(|ticks| ticks > 0);
+        [
+            (self.migrated, Marks::MIGRATION),
+            (
+                self.involuntary_switches > 0 || spoils(self.run_delay_nanos),
+                Marks::PREEMPTED,
+            ),
+            (stolen || spoils(self.missing_nanos), Marks::STEAL),
+        ]
+        .into_iter()
+        .filter(|&(applies, _)| applies)
+        .fold(Marks::CLEAN, |marks, (_, mark)| marks.union(mark))
+    }
+}
+
+fn difference(start: Option<u64>, end: Option<u64>) -> Option<u64> {
+    Some(end?.saturating_sub(start?))
+}
+
+fn open(root: &HostRoot, relative: &str) -> Result<File, String> {
+    File::open(root.path(relative)).map_err(|error| format!("/{relative}: {error}"))
+}
+
+/// Whether the CPU says that a hypervisor is under this host (CPUID.1:ECX bit 31, by way of the kernel).
+fn is_virtualized(cpuinfo: &str) -> bool {
+    cpuinfo
+        .lines()
+        .find(|line| line.starts_with("flags"))
+        .is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"))
+}
+
+fn current_cpu() -> u32 {
+    u32::try_from(sched_getcpu()).unwrap_or(u32::MAX)
+}
+
+fn thread_cpu_nanos() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // CPU time counts up from the thread's start and is never negative.
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
+/// Voluntary and involuntary context switches of the calling thread.
+fn context_switches() -> (u64, u64) {
+    // SAFETY: rusage holds integers only, so all zeroes is a valid value of it.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live rusage that the kernel may write. The call cannot fail: RUSAGE_THREAD is
+    // known to every Linux since 2.6.26.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+    (
+        usage.ru_nvcsw.unsigned_abs(),
+        usage.ru_nivcsw.unsigned_abs(),
+    )
+}
+
+/// The second number of `/proc/thread-self/schedstat`: nanoseconds spent waiting on a run queue.
+fn run_delay(schedstat: &File) -> Option<u64> {
+    let mut text = [0; 64];
+    let len = schedstat.read_at(&mut text, 0).ok()?;
+    numbers(&text[..len]).nth(1)?
+}
+
+/// Steal of `cpu` in ticks: the eighth number of its line in `/proc/stat` (proc_stat(5)).
+fn steal_of(stat: &[u8], cpu: u32) -> Option<u64> {
+    stat.split(|&byte| byte == b'\n').find_map(|line| {
+        let line = line.strip_prefix(b"cpu")?;
+        let end_of_name = line.iter().position(|&byte| byte == b' ')?;
+        let (name, times) = line.split_at(end_of_name);
+        (decimal(name)? == u64::from(cpu)).then(|| numbers(times).nth(7)?)?
+    })
+}
+
+fn numbers(text: &[u8]) -> impl Iterator<Item = Option<u64>> {
+    text.split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+        .map(decimal)
+}
+
+fn decimal(word: &[u8]) -> Option<u64> {
+    str::from_utf8(word).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+#[path = "disturbance_tests.rs"]
+mod tests;

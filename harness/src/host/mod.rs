@@ -1,0 +1,7 @@
+//! What this machine is, and what disturbs it. Files are read under a [`root::HostRoot`], so that all of it is
+//! tested on fake trees without privilege; what only the CPU or a system call can tell is in [`probes`].
+
+pub mod affinity;
+pub mod disturbance;
+pub mod root;
+pub mod tsc;
