@@ -11,7 +11,6 @@ fn main() {
         "-Wl,--build-id=none",
         "-Wl,-z,max-page-size=4096",
         "-Wl,-z,noexecstack",
-        "-Wl,--no-warn-rwx-segments",
     ] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }

@@ -27,8 +27,8 @@ pub const GATE_WRITE_MSR: u64 = 1;
 /// Gate 2: `wrmsr` as gate 1, then halt with interrupts on until one arrives, in one section: an interrupt cannot
 /// slip in between and leave the vCPU asleep.
 pub const GATE_WRITE_MSR_AND_HALT: u64 = 2;
-/// Gate 3: load an empty IDT and raise an exception, which is a triple fault.
-pub const GATE_TRIPLE_FAULT: u64 = 3;
+
+pub use crate::abi::GATE_TRIPLE_FAULT;
 
 /// Interrupt vector of the APIC timer.
 pub const VECTOR_TIMER: u8 = 0x40;

@@ -2,6 +2,12 @@
 //! tested on fake trees without privilege; what only the CPU or a system call can tell is in [`probes`].
 
 pub mod affinity;
+pub mod cgroup;
 pub mod disturbance;
+pub mod facts;
+#[cfg(test)]
+mod fake;
+pub mod kvm;
+pub mod probes;
 pub mod root;
 pub mod tsc;

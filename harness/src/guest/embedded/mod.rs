@@ -1,0 +1,153 @@
+//! The VMM: a KVM guest made of RAM at a fixed address, page tables, and vCPUs that start in ring 3.
+//!
+//! ```text
+//! Kvm ──► Vm::create (memory slots first, then what it asks of the interrupt controller) ──► Vm::vcpu ──► EmbeddedVcpu
+//! ```
+
+pub mod registers;
+pub mod tables;
+pub mod vcpu;
+
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, Kvm, VmFd};
+use vtax_scenarios::plan::{PageSize, Topology};
+
+use super::image::Image;
+use super::layout::{self, MAX_VCPUS};
+use super::ram::{Ram, RamError};
+use vcpu::EmbeddedVcpu;
+
+/// Where KVM on Intel keeps three pages of its own, below 4 GiB and outside RAM (KVM API, KVM_SET_TSS_ADDR).
+const KVM_TSS: usize = 0xfffb_d000;
+
+/// Why a guest could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// An ioctl failed.
+    #[error("{what}: {source}")]
+    Kvm {
+        /// Which ioctl, on what.
+        what: &'static str,
+        /// Why.
+        source: kvm_ioctls::Error,
+    },
+    /// Guest memory.
+    #[error(transparent)]
+    Ram(#[from] RamError),
+    /// Too many vCPUs.
+    #[error("a guest of vtax has at most {MAX_VCPUS} vCPUs, not {0}")]
+    Vcpus(u32),
+}
+
+/// Names the ioctl in an error.
+pub(crate) fn kvm(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> VmError {
+    move |source| VmError::Kvm { what, source }
+}
+
+/// What kind of guest to make.
+#[derive(Clone, Copy, Debug)]
+pub struct VmConfig {
+    /// Page size of its own page tables.
+    pub page_size: PageSize,
+    /// How its vCPUs appear to it.
+    pub topology: Topology,
+    /// Number of vCPUs.
+    pub vcpus: u32,
+    /// Whether it has an interrupt controller. Without one a guest starts faster and takes no interrupt.
+    pub interrupts: bool,
+}
+
+/// Opens /dev/kvm.
+///
+/// # Errors
+/// There is none, or it may not be used.
+pub fn open() -> Result<Kvm, VmError> {
+    Kvm::new().map_err(kvm("opening /dev/kvm"))
+}
+
+/// A guest. Its RAM outlives it: the borrow sees to that.
+#[derive(Debug)]
+pub struct Vm<'a> {
+    fd: VmFd,
+    ram: &'a Ram,
+    image: &'a Image,
+    config: VmConfig,
+    cr3: u64,
+    cpuid: CpuId,
+}
+
+impl<'a> Vm<'a> {
+    /// Makes a guest whose RAM is `ram`, loads the image and lays out its tables.
+    ///
+    /// # Errors
+    /// [`VmError`].
+    pub fn create(
+        kvm_fd: &Kvm,
+        ram: &'a Ram,
+        image: &'a Image,
+        config: VmConfig,
+    ) -> Result<Self, VmError> {
+        if config.vcpus == 0 || config.vcpus > MAX_VCPUS {
+            return Err(VmError::Vcpus(config.vcpus));
+        }
+        let fd = kvm_fd.create_vm().map_err(kvm("KVM_CREATE_VM"))?;
+        if kvm_fd.check_extension(Cap::SetTssAddr) {
+            fd.set_tss_address(KVM_TSS)
+                .map_err(kvm("KVM_SET_TSS_ADDR"))?;
+        }
+        // Slots before the interrupt controller: afterwards each one waits for a grace period of RCU.
+        for (slot, (offset, len)) in (0..).zip(layout::pieces(ram.len())) {
+            let region = kvm_userspace_memory_region {
+                slot,
+                flags: 0,
+                guest_phys_addr: layout::physical(offset),
+                memory_size: len,
+                userspace_addr: ram.address() + offset,
+            };
+            // SAFETY: the range is part of `ram`, which the guest borrows for its whole life.
+            unsafe { fd.set_user_memory_region(region) }
+                .map_err(kvm("KVM_SET_USER_MEMORY_REGION"))?;
+        }
+        if config.interrupts {
+            fd.create_irq_chip().map_err(kvm("KVM_CREATE_IRQCHIP"))?;
+        }
+        image.load(ram)?;
+        tables::interrupt_table(ram, image)?;
+        let cr3 = tables::page_tables(ram, config.page_size)?;
+        let cpuid = kvm_fd
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(kvm("KVM_GET_SUPPORTED_CPUID"))?;
+        Ok(Self {
+            fd,
+            ram,
+            image,
+            config,
+            cr3,
+            cpuid,
+        })
+    }
+
+    /// Makes vCPU number `index`, ready to run its first request.
+    ///
+    /// # Errors
+    /// [`VmError`].
+    pub fn vcpu(&self, index: u32) -> Result<EmbeddedVcpu<'a>, VmError> {
+        tables::descriptors(self.ram, index)?;
+        let fd = self
+            .fd
+            .create_vcpu(u64::from(index))
+            .map_err(kvm("KVM_CREATE_VCPU"))?;
+        registers::set_up(
+            &fd,
+            &registers::Start {
+                vcpu: index,
+                cr3: self.cr3,
+                entry: self.image.header.ring3_entry,
+                interrupts: self.config.interrupts,
+                topology: self.config.topology,
+            },
+            self.cpuid.clone(),
+        )?;
+        Ok(EmbeddedVcpu::new(fd, self.ram))
+    }
+}

@@ -1,0 +1,137 @@
+//! The tables a vCPU starts with: page tables, descriptor tables, task-state segment. Laid out here, so that the
+//! guest needs no boot code and starts in ring 3.
+
+use vtax_scenarios::plan::PageSize;
+use vtax_workloads::machine::{
+    AREA_GDT, AREA_IST_STACK, AREA_RING0_STACK, AREA_TSS, RAM_BASE, RING0_CS, TSS_SELECTOR,
+};
+
+use crate::guest::image::Image;
+use crate::guest::layout::{IDT, PAGE_TABLES, physical, vcpu_area};
+use crate::guest::ram::{Ram, RamError};
+
+const PAGE: u64 = 4096;
+const ENTRIES: u64 = 512;
+const PRESENT_WRITABLE_USER: u64 = 0b111;
+const ACCESSED_DIRTY: u64 = 0b110_0000;
+const LARGE: u64 = 1 << 7;
+
+/// Limit of the task-state segment. It has no I/O permission bitmap: ring 3 has no port.
+pub const TSS_LIMIT: u32 = 0x67;
+/// Limit of the global descriptor table: up to the two-slot TSS descriptor.
+pub const GDT_LIMIT: u16 = TSS_SELECTOR + 15;
+/// Limit of the interrupt descriptor table: 256 gates.
+pub const IDT_LIMIT: u16 = 256 * 16 - 1;
+
+/// Writes page tables that map all of RAM at [`RAM_BASE`], and returns CR3.
+///
+/// Entries are accessed and dirty from the start, so that no walk writes to them (Intel SDM vol. 3, 5.8).
+///
+/// # Errors
+/// RAM is too small for its tables.
+pub fn page_tables(ram: &Ram, page_size: PageSize) -> Result<u64, RamError> {
+    let gibs = ram.len().div_ceil(1 << 30);
+    let top = PAGE_TABLES;
+    // RAM_BASE is 1 GiB: one directory-pointer table reaches to 512 GiB.
+    let pointers = top + PAGE;
+    let directories = pointers + PAGE;
+    let tables = vtax_scenarios::memory::RESERVED_BYTES;
+    let first_gib = RAM_BASE >> 30;
+    ram.write(top, &(physical(pointers) | PRESENT_WRITABLE_USER))?;
+    for gib in 0..gibs {
+        let offset = gib << 30;
+        let entry = match page_size {
+            PageSize::Size1G => leaf(offset) | LARGE,
+            PageSize::Size2M | PageSize::Size4K => {
+                let directory = directories + gib * PAGE;
+                page_directory(ram, directory, offset, page_size, tables)?;
+                physical(directory) | PRESENT_WRITABLE_USER
+            }
+        };
+        ram.write(pointers + (first_gib + gib) * 8, &entry)?;
+    }
+    Ok(physical(top))
+}
+
+fn page_directory(
+    ram: &Ram,
+    directory: u64,
+    offset: u64,
+    page_size: PageSize,
+    tables: u64,
+) -> Result<(), RamError> {
+    let chunks = (ram.len() - offset).min(1 << 30).div_ceil(2 << 20);
+    for chunk in 0..chunks {
+        let start = offset + (chunk << 21);
+        let entry = if page_size == PageSize::Size4K {
+            let table = tables + (start >> 21) * PAGE;
+            let mut page = [0_u8; 4096];
+            for (index, slot) in (0..ENTRIES).zip(page.chunks_exact_mut(8)) {
+                slot.copy_from_slice(&leaf(start + index * PAGE).to_le_bytes());
+            }
+            ram.write_bytes(table, &page)?;
+            physical(table) | PRESENT_WRITABLE_USER
+        } else {
+            leaf(start) | LARGE
+        };
+        ram.write(directory + chunk * 8, &entry)?;
+    }
+    Ok(())
+}
+
+fn leaf(offset: u64) -> u64 {
+    physical(offset) | PRESENT_WRITABLE_USER | ACCESSED_DIRTY
+}
+
+/// Writes the interrupt descriptor table: every vector goes to ring 0, and ring 3 may call the gate, vector 3.
+///
+/// # Errors
+/// RAM is too small.
+pub fn interrupt_table(ram: &Ram, image: &Image) -> Result<(), RamError> {
+    for vector in 0..256 {
+        let handler = image.header.ring0_vectors + vector * image.header.ring0_vector_stride;
+        let dpl: u64 = if vector == 3 { 3 } else { 0 };
+        // Double faults may come from a broken stack: they get their own (interrupt stack table, entry 1).
+        let stack: u64 = if vector == 8 { 1 } else { 0 };
+        // 64-bit interrupt gate (Intel SDM vol. 3, 7.14.1).
+        let low = (handler & 0xffff)
+            | (u64::from(RING0_CS) << 16)
+            | (stack << 32)
+            | ((0x8e | dpl << 5) << 40)
+            | ((handler >> 16 & 0xffff) << 48);
+        ram.write(IDT + vector * 16, &low)?;
+        ram.write(IDT + vector * 16 + 8, &(handler >> 32))?;
+    }
+    Ok(())
+}
+
+/// Writes a vCPU's global descriptor table and task-state segment.
+///
+/// # Errors
+/// RAM is too small.
+pub fn descriptors(ram: &Ram, vcpu: u32) -> Result<(), RamError> {
+    let area = vcpu_area(vcpu);
+    let gdt = area + AREA_GDT;
+    let tss = RAM_BASE + area + AREA_TSS;
+    // Flat 64-bit segments; only the access byte and the L bit count in long mode (Intel SDM vol. 3, 3.4.5).
+    for (selector, descriptor) in [
+        (0x10_u64, 0x00af_9b00_0000_ffff_u64), // ring-0 code
+        (0x18, 0x00cf_9300_0000_ffff),         // ring-0 data
+        (0x28, 0x00cf_f300_0000_ffff),         // ring-3 data
+        (0x30, 0x00af_fb00_0000_ffff),         // ring-3 code
+        (
+            u64::from(TSS_SELECTOR), // busy 64-bit TSS
+            u64::from(TSS_LIMIT)
+                | (tss & 0xff_ffff) << 16
+                | 0x8b << 40
+                | (tss >> 24 & 0xff) << 56,
+        ),
+        (u64::from(TSS_SELECTOR) + 8, tss >> 32),
+    ] {
+        ram.write(gdt + selector, &descriptor)?;
+    }
+    // RSP0 and IST1 (Intel SDM vol. 3, 9.7); the I/O map base lies beyond the limit.
+    ram.write(area + AREA_TSS + 4, &(RAM_BASE + area + AREA_RING0_STACK))?;
+    ram.write(area + AREA_TSS + 36, &(RAM_BASE + area + AREA_IST_STACK))?;
+    ram.write(area + AREA_TSS + 102, &0xffff_u16)
+}

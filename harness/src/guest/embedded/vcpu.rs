@@ -1,0 +1,158 @@
+//! A vCPU at work: one request in, one answer out, and every other exit by its name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use vm_memory::ByteValued;
+use vtax_workloads::machine::{FaultFrame, PORT_DONE, PORT_FAULT, RAM_BASE};
+
+use crate::guest::fault::GuestFault;
+use crate::guest::ram::Ram;
+use crate::guest::{Completion, Executor};
+use crate::watchdog::Slot;
+
+/// How long a request may take: far beyond any block, even on a crowded host.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A vCPU of an embedded guest.
+#[derive(Debug)]
+pub struct EmbeddedVcpu<'a> {
+    fd: VcpuFd,
+    ram: &'a Ram,
+    watch: Option<Arc<Slot>>,
+}
+
+/// A copy of [`FaultFrame`] as plain memory.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct RawFrame(FaultFrame);
+
+// SAFETY: FaultFrame is repr(C), made of u64 alone: no padding, every bit pattern valid.
+unsafe impl ByteValued for RawFrame {}
+
+/// What ended a stay in the guest.
+enum Stop {
+    Done,
+    Signal,
+    Fault,
+    Memory { address: u64, write: bool },
+    Shutdown,
+    Internal(String),
+}
+
+impl<'a> EmbeddedVcpu<'a> {
+    pub(super) fn new(fd: VcpuFd, ram: &'a Ram) -> Self {
+        Self {
+            fd,
+            ram,
+            watch: None,
+        }
+    }
+
+    /// Puts the vCPU under the watch of the thread that will run it.
+    pub fn watched(&mut self, slot: Arc<Slot>) {
+        self.watch = Some(slot);
+    }
+
+    /// Enters the guest until something happens.
+    fn stay(&mut self) -> Result<Stop, kvm_ioctls::Error> {
+        let internal = |what: &str| Stop::Internal(what.to_owned());
+        Ok(match self.fd.run() {
+            Ok(VcpuExit::IoOut(PORT_DONE, _)) => Stop::Done,
+            Ok(VcpuExit::IoOut(PORT_FAULT, _)) => Stop::Fault,
+            Ok(VcpuExit::IoOut(port, _) | VcpuExit::IoIn(port, _)) => {
+                Stop::Internal(format!("unexpected I/O on port {port:#x}"))
+            }
+            Ok(VcpuExit::MmioRead(address, _)) => Stop::Memory {
+                address,
+                write: false,
+            },
+            Ok(VcpuExit::MmioWrite(address, _)) => Stop::Memory {
+                address,
+                write: true,
+            },
+            Ok(VcpuExit::Shutdown) => Stop::Shutdown,
+            Ok(VcpuExit::Hlt) => internal("halted with nothing to wake it"),
+            Ok(VcpuExit::InternalError) => internal("KVM_EXIT_INTERNAL_ERROR, emulation failure"),
+            Ok(VcpuExit::FailEntry(reason, cpu)) => Stop::Internal(format!(
+                "KVM_EXIT_FAIL_ENTRY, hardware reason {reason:#x}, CPU {cpu}"
+            )),
+            Ok(VcpuExit::Intr) => Stop::Signal,
+            Ok(exit) => Stop::Internal(format!("unexpected exit {exit:?}")),
+            Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {
+                Stop::Signal
+            }
+            // A faulting access to memory that the host cannot provide, such as hugetlb run dry.
+            Err(error) if error.errno() == libc::EFAULT => internal("EFAULT: the host could not provide a page of guest memory"),
+            Err(error) => return Err(error),
+        })
+    }
+
+    /// RIP and CR2, for a fault's name.
+    fn place(&self) -> (u64, u64) {
+        let rip = self.fd.get_regs().map_or(0, |regs| regs.rip);
+        let cr2 = self.fd.get_sregs().map_or(0, |sregs| sregs.cr2);
+        (rip, cr2)
+    }
+
+    /// The frame that ring 0 left at RSP. RSP is the guest's word: out of bounds it names nothing.
+    fn frame(&self) -> Option<FaultFrame> {
+        let rsp = self.fd.get_regs().ok()?.rsp;
+        let raw: RawFrame = self.ram.read(rsp.checked_sub(RAM_BASE)?).ok()?;
+        Some(raw.0)
+    }
+
+    fn fault(&self, stop: Stop) -> GuestFault {
+        let (rip, cr2) = self.place();
+        match stop {
+            Stop::Fault => match self.frame() {
+                Some(frame) => GuestFault::Exception(frame),
+                None => GuestFault::Internal {
+                    what: "an exception whose frame lies outside guest memory".into(),
+                    rip,
+                    cr2,
+                },
+            },
+            Stop::Memory { address, write } => GuestFault::OutsideMemory {
+                address,
+                write,
+                rip,
+                cr2,
+            },
+            Stop::Shutdown => GuestFault::TripleFault { rip, cr2 },
+            Stop::Internal(what) => GuestFault::Internal { what, rip, cr2 },
+            Stop::Done | Stop::Signal => GuestFault::Hang {
+                seconds: PATIENCE.as_secs(),
+                rip,
+                cr2,
+            },
+        }
+    }
+}
+
+impl Executor for EmbeddedVcpu<'_> {
+    fn execute(&mut self) -> Result<Completion, GuestFault> {
+        if let Some(watch) = &self.watch {
+            watch.arm(PATIENCE);
+        }
+        let mut completion = Completion::Clean;
+        let result = loop {
+            match self.stay() {
+                Ok(Stop::Done) => break Ok(completion),
+                Ok(Stop::Signal) => {
+                    completion = Completion::Interrupted;
+                    if self.watch.as_ref().is_some_and(|watch| watch.fired()) {
+                        break Err(self.fault(Stop::Signal));
+                    }
+                }
+                Ok(stop) => break Err(self.fault(stop)),
+                Err(error) => break Err(error.into()),
+            }
+        };
+        if let Some(watch) = &self.watch {
+            watch.disarm();
+        }
+        result
+    }
+}

@@ -1,0 +1,74 @@
+//! Where everything stands in guest RAM.
+//!
+//! ```text
+//! 0         0x10000          2 MiB   4 MiB        8 MiB                  arena_start
+//! ├ unused, ┼ upper page ────┼ image ┼ vCPU areas ┼ lowest page tables ──┼ arenas, one per vCPU ─┤
+//! │ IDT     │ tables         │       │            │
+//! ```
+//!
+//! Offsets count from the start of RAM. Virtual addresses, on both sides, are `RAM_BASE + offset`; guest-physical
+//! ones equal the offset up to 3 GiB and lie 1 GiB higher beyond, clear of the APIC and of KVM's own pages.
+
+use vtax_scenarios::memory;
+use vtax_workloads::machine::{AREA_MAILBOX, AREA_PAYLOAD_STACK, IMAGE_OFFSET, RAM_BASE, VCPU_AREA};
+
+/// Offset of the interrupt descriptor table, which all vCPUs share.
+pub const IDT: u64 = 0x1000;
+/// Offset of the top-level page table; the next two levels follow.
+pub const PAGE_TABLES: u64 = 0x1_0000;
+/// Offset of the first vCPU's area.
+const VCPU_AREAS: u64 = 0x40_0000;
+/// Most bytes of the image.
+pub const IMAGE_MAX: u64 = VCPU_AREAS - IMAGE_OFFSET;
+/// Most vCPUs of a guest: as many areas as there is room for.
+pub const MAX_VCPUS: u32 = 32;
+/// Guest-physical addresses skip from here …
+const HOLE_START: u64 = 3 << 30;
+/// … to here.
+const HOLE_END: u64 = 4 << 30;
+
+const _: () = assert!(VCPU_AREAS + MAX_VCPUS as u64 * VCPU_AREA <= memory::RESERVED_BYTES);
+
+/// Offset of a vCPU's own area.
+#[must_use]
+pub const fn vcpu_area(vcpu: u32) -> u64 {
+    VCPU_AREAS + vcpu as u64 * VCPU_AREA
+}
+
+/// Offset of a vCPU's mailbox.
+#[must_use]
+pub const fn mailbox(vcpu: u32) -> u64 {
+    vcpu_area(vcpu) + AREA_MAILBOX
+}
+
+/// Virtual address of the top of the stack on which a vCPU's payload runs.
+#[must_use]
+pub const fn payload_stack(vcpu: u32) -> u64 {
+    RAM_BASE + vcpu_area(vcpu) + AREA_PAYLOAD_STACK
+}
+
+/// Offset of a vCPU's arena in a guest with `memory` bytes of RAM.
+#[must_use]
+pub fn arena(memory: u64, vcpus: u32, vcpu: u32) -> u64 {
+    memory::arena_start(memory) + u64::from(vcpu) * memory::arena_bytes(memory, vcpus)
+}
+
+/// Guest-physical address of an offset.
+#[must_use]
+pub const fn physical(offset: u64) -> u64 {
+    if offset < HOLE_START {
+        offset
+    } else {
+        offset + (HOLE_END - HOLE_START)
+    }
+}
+
+/// RAM as pieces that are contiguous in guest-physical space: `(offset, length)`.
+#[must_use]
+pub fn pieces(memory: u64) -> Vec<(u64, u64)> {
+    if memory <= HOLE_START {
+        vec![(0, memory)]
+    } else {
+        vec![(0, HOLE_START), (HOLE_START, memory - HOLE_START)]
+    }
+}

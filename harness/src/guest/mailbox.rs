@@ -1,0 +1,120 @@
+//! The harness's end of a mailbox.
+
+use vm_memory::ByteValued;
+use vtax_workloads::abi::{self, LATENCY_SLOTS, Op, Status};
+use vtax_workloads::machine::RAM_BASE;
+
+use super::ram::{Ram, RamError};
+
+/// [`abi::Mailbox`] without its latencies: what is written and read for every request.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct RawMailbox(abi::Mailbox);
+
+// SAFETY: abi::Mailbox is repr(C), made of u64 and u32 alone; its alignment pads only the end, and what is read there
+// is never interpreted.
+unsafe impl ByteValued for RawMailbox {}
+
+/// A request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// What to do.
+    pub op: Op,
+    /// Which workload, as an index into the catalogue.
+    pub workload: u64,
+    /// Virtual address of the arena.
+    pub arena: u64,
+    /// Its bytes.
+    pub arena_len: u64,
+    /// Units of work.
+    pub iterations: u64,
+    /// Units of work that are not accounted.
+    pub planted: u64,
+    /// The workload's parameters.
+    pub params: [u64; vtax_workloads::MAX_PARAMS],
+    /// The workload's seed.
+    pub seed: u64,
+}
+
+/// What the payload answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The checksum, or the hash of the code.
+    pub checksum: u64,
+    /// TSC ticks between start and end of the work.
+    pub ticks: u64,
+    /// Where the payload runs ([`Op::Identity`]).
+    pub code_address: u64,
+    /// Single latencies in ticks.
+    pub latencies: Vec<u32>,
+}
+
+/// The payload said no: a request that the harness should not have made.
+#[derive(Debug, thiserror::Error)]
+pub enum MailboxError {
+    /// Outside guest memory.
+    #[error(transparent)]
+    Ram(#[from] RamError),
+    /// Rejected, or no answer at all.
+    #[error("the payload did not carry out the request (status {0})")]
+    Refused(u64),
+}
+
+/// A mailbox in guest memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Mailbox<'a> {
+    ram: &'a Ram,
+    offset: u64,
+}
+
+impl<'a> Mailbox<'a> {
+    /// The mailbox at this offset.
+    #[must_use]
+    pub fn new(ram: &'a Ram, offset: u64) -> Self {
+        Self { ram, offset }
+    }
+
+    /// Its virtual address, on both sides.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        RAM_BASE + self.offset
+    }
+
+    /// Puts a request in and clears the last answer.
+    ///
+    /// # Errors
+    /// Outside guest memory.
+    pub fn put(&self, request: &Request) -> Result<(), RamError> {
+        let mut raw: RawMailbox = self.ram.read(self.offset)?;
+        raw.0.op = request.op as u64;
+        raw.0.workload = request.workload;
+        raw.0.arena = request.arena;
+        raw.0.arena_len = request.arena_len;
+        raw.0.iterations = request.iterations;
+        raw.0.planted = request.planted;
+        raw.0.params = request.params;
+        raw.0.seed = request.seed;
+        raw.0.status = Status::Pending as u64;
+        self.ram.write(self.offset, &raw)
+    }
+
+    /// Takes the answer out. Nothing in it is trusted: lengths are bounded, times wrap.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub fn take(&self) -> Result<Answer, MailboxError> {
+        let raw: RawMailbox = self.ram.read(self.offset)?;
+        if raw.0.status != Status::Done as u64 {
+            return Err(MailboxError::Refused(raw.0.status));
+        }
+        let len = usize::try_from(raw.0.latencies_len)
+            .unwrap_or(LATENCY_SLOTS)
+            .min(LATENCY_SLOTS);
+        Ok(Answer {
+            checksum: raw.0.checksum,
+            ticks: raw.0.tsc_end.wrapping_sub(raw.0.tsc_start),
+            code_address: raw.0.code_address,
+            latencies: raw.0.latencies[..len].to_vec(),
+        })
+    }
+}

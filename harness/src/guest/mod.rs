@@ -1,0 +1,36 @@
+//! The two sides of the comparison, driven through one trait.
+//!
+//! ```text
+//! Machine = Ram (host memory at RAM_BASE) + image + tables ─┬─► native::NativeCpu     calls the payload
+//!                                                           └─► embedded::EmbeddedVcpu runs it under KVM
+//! ```
+//!
+//! Both execute the same bytes at the same virtual address on the same pages; only the translation differs.
+
+pub mod embedded;
+pub mod fault;
+pub mod image;
+pub mod layout;
+pub mod mailbox;
+pub mod native;
+pub mod ram;
+
+use fault::GuestFault;
+
+/// A CPU that can carry out the request in its mailbox: the host's, or a guest's.
+pub trait Executor {
+    /// Carries out the request that stands in the mailbox; returns once the payload has answered.
+    ///
+    /// # Errors
+    /// The guest's exception, its exit that nobody expected, or its silence beyond the watchdog's time.
+    fn execute(&mut self) -> Result<Completion, GuestFault>;
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// Undisturbed.
+    Clean,
+    /// A signal took the vCPU out of the guest in between; the outcome is right, its time is not.
+    Interrupted,
+}

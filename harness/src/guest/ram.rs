@@ -1,0 +1,267 @@
+//! Memory at a fixed virtual address with a chosen backing: guest RAM, and a baseline's own arena.
+
+use std::io;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{ByteValued, VolatileMemoryError, VolatileSlice};
+use vtax_scenarios::plan::Backing;
+
+/// Why memory could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RamError {
+    /// The mapping failed.
+    #[error("mapping {len} bytes of {backing} memory at {address:#x}: {source}{}", hint(*.backing))]
+    Map {
+        /// Where.
+        address: u64,
+        /// How much.
+        len: u64,
+        /// On what.
+        backing: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The kernel refused an advice or a policy.
+    #[error("{what} for guest memory: {source}")]
+    Advise {
+        /// What was asked.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An access outside the mapping.
+    #[error("access outside guest memory: {0}")]
+    Bounds(#[from] VolatileMemoryError),
+}
+
+fn hint(backing: &str) -> &'static str {
+    if backing.contains("hugetlb") {
+        "; reserve huge pages first (`vtax doctor` shows how)"
+    } else {
+        ""
+    }
+}
+
+/// What a mapping is for.
+#[derive(Clone, Copy, Debug)]
+pub struct RamConfig {
+    /// Virtual address, aligned to the backing's page size.
+    pub address: u64,
+    /// Bytes.
+    pub len: u64,
+    /// What backs it.
+    pub backing: Backing,
+    /// Whether to populate it at once.
+    pub prefault: bool,
+    /// NUMA node to bind it to.
+    pub numa_node: Option<u32>,
+}
+
+/// A mapping; unmapped when dropped.
+#[derive(Debug)]
+pub struct Ram {
+    address: u64,
+    len: usize,
+}
+
+impl Ram {
+    /// Maps memory: readable, writable and, since the payload runs from it, executable.
+    ///
+    /// # Errors
+    /// [`RamError`], such as no huge pages, or something else mapped at the address.
+    pub fn map(config: &RamConfig) -> Result<Self, RamError> {
+        let (flags, name) = match config.backing {
+            Backing::Small => (MapFlags::empty(), "4 KiB-page"),
+            Backing::Thp => (MapFlags::empty(), "THP"),
+            Backing::Huge2M => (MapFlags::HUGETLB | MapFlags::HUGE_2MB, "2 MiB hugetlb"),
+            Backing::Huge1G => (MapFlags::HUGETLB | MapFlags::HUGE_1GB, "1 GiB hugetlb"),
+        };
+        let failed = |source: io::Error| RamError::Map {
+            address: config.address,
+            len: config.len,
+            backing: name,
+            source,
+        };
+        let len = usize::try_from(config.len)
+            .map_err(|_| failed(io::Error::from(io::ErrorKind::OutOfMemory)))?;
+        // SAFETY: FIXED_NOREPLACE maps only where nothing is mapped, so no memory of this process changes meaning;
+        // the pointer is made from an address on purpose: payload and page tables need this very one.
+        let mapped = unsafe {
+            mmap_anonymous(
+                std::ptr::with_exposed_provenance_mut(
+                    usize::try_from(config.address).unwrap_or(usize::MAX),
+                ),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE | ProtFlags::EXEC,
+                MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE | flags,
+            )
+        }
+        .map_err(|error| failed(error.into()))?;
+        // Kernels before 4.17 take FIXED_NOREPLACE for a mere hint.
+        let ram = Self {
+            address: mapped.expose_provenance() as u64,
+            len,
+        };
+        if ram.address != config.address {
+            return Err(failed(io::Error::from(io::ErrorKind::AddrInUse)));
+        }
+        match config.backing {
+            Backing::Small => ram.advise(Advice::LinuxNoHugepage, "refusing THP (MADV_NOHUGEPAGE)")?,
+            Backing::Thp => ram.advise(Advice::LinuxHugepage, "asking for THP (MADV_HUGEPAGE)")?,
+            Backing::Huge2M | Backing::Huge1G => {}
+        }
+        if let Some(node) = config.numa_node {
+            ram.bind(node)?;
+        }
+        if config.prefault {
+            ram.advise(
+                Advice::LinuxPopulateWrite,
+                "populating memory (MADV_POPULATE_WRITE, Linux 5.14)",
+            )?;
+        }
+        Ok(ram)
+    }
+
+    fn advise(&self, advice: Advice, what: &'static str) -> Result<(), RamError> {
+        // SAFETY: the range is this mapping's own, and none of these advices changes what Rust has a reference to:
+        // nothing borrows guest memory but through volatile slices.
+        unsafe { madvise(self.pointer().cast(), self.len, advice) }.map_err(|error| {
+            RamError::Advise {
+                what,
+                source: error.into(),
+            }
+        })
+    }
+
+    /// `mbind(MPOL_BIND)`, which rustix does not offer (set_mempolicy(2), mbind(2)).
+    fn bind(&self, node: u32) -> Result<(), RamError> {
+        const BITS: usize = 1024;
+        let mut mask = [0_u64; BITS / 64];
+        let refused = |source| RamError::Advise {
+            what: "binding to a NUMA node (mbind)",
+            source,
+        };
+        let word = mask
+            .get_mut(node as usize / 64)
+            .ok_or_else(|| refused(io::Error::from(io::ErrorKind::InvalidInput)))?;
+        *word |= 1 << (node % 64);
+        // SAFETY: the range is this mapping's own; the kernel reads BITS bits of `mask`, which outlives the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_mbind,
+                self.pointer(),
+                self.len,
+                libc::MPOL_BIND,
+                mask.as_ptr(),
+                BITS,
+                0,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(refused(io::Error::last_os_error()))
+        }
+    }
+
+    /// Gives a range's pages back to the host: the next touch takes new, zeroed ones.
+    ///
+    /// # Errors
+    /// The range is outside, or the kernel refuses (hugetlb before Linux 5.18).
+    pub fn discard(&self, offset: u64, len: u64) -> Result<(), RamError> {
+        let range = self.slice(offset, len)?;
+        // SAFETY: `slice` checked the range; nothing borrows guest memory but through volatile slices.
+        unsafe {
+            madvise(
+                range.ptr_guard_mut().as_ptr().cast(),
+                range.len(),
+                Advice::LinuxDontNeed,
+            )
+        }
+        .map_err(|error| RamError::Advise {
+            what: "discarding pages (MADV_DONTNEED)",
+            source: error.into(),
+        })
+    }
+
+    /// Virtual address of the first byte.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len as u64
+    }
+
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Errors
+    /// Outside the mapping.
+    pub fn write_bytes(&self, offset: u64, bytes: &[u8]) -> Result<(), RamError> {
+        self.slice(offset, bytes.len() as u64)?.copy_from(bytes);
+        Ok(())
+    }
+
+    /// Copies a value in.
+    ///
+    /// # Errors
+    /// Outside the mapping.
+    pub fn write<T: ByteValued>(&self, offset: u64, value: &T) -> Result<(), RamError> {
+        self.write_bytes(offset, value.as_slice())
+    }
+
+    /// Copies a value out. Guests write here: every bit pattern of `T` is valid, but none can be trusted.
+    ///
+    /// # Errors
+    /// Outside the mapping.
+    pub fn read<T: ByteValued>(&self, offset: u64) -> Result<T, RamError> {
+        // SAFETY: ByteValued types are valid for all bit patterns, zeroes among them.
+        let mut value: T = unsafe { std::mem::zeroed() };
+        self.slice(offset, size_of::<T>() as u64)?
+            .copy_to(value.as_mut_slice());
+        Ok(value)
+    }
+
+    /// Copies bytes out.
+    ///
+    /// # Errors
+    /// Outside the mapping.
+    pub fn read_bytes(&self, offset: u64, into: &mut [u8]) -> Result<(), RamError> {
+        self.slice(offset, into.len() as u64)?.copy_to(into);
+        Ok(())
+    }
+
+    fn slice(&self, offset: u64, len: u64) -> Result<VolatileSlice<'_, impl BitmapSlice>, RamError> {
+        let (offset, len) = match (usize::try_from(offset), usize::try_from(len)) {
+            (Ok(offset), Ok(len)) => (offset, len),
+            _ => return Err(VolatileMemoryError::OutOfBounds { addr: usize::MAX }.into()),
+        };
+        // SAFETY: the mapping lives as long as `self` and is accessed through volatile slices only.
+        let all = unsafe { VolatileSlice::new(self.pointer(), self.len) };
+        Ok(all.subslice(offset, len)?)
+    }
+
+    fn pointer(&self) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.address as usize)
+    }
+}
+
+impl Drop for Ram {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours alone; whoever runs in it (vCPUs, payload calls) borrows this value.
+        if let Err(error) = unsafe { munmap(self.pointer().cast(), self.len) } {
+            // Only possible if the arguments were wrong; the process keeps the memory, nothing else is lost.
+            debug_assert!(false, "munmap: {error}");
+        }
+    }
+}

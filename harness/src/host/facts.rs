@@ -1,0 +1,48 @@
+//! What a plan needs to know of this host.
+
+use procfs::Meminfo;
+use vtax_scenarios::plan::HostFacts;
+
+use super::{cgroup::Cgroup, probes::Probes, root::HostRoot};
+
+/// The facts of the real machine. Where one cannot be had the host counts as one that lacks it: no free huge pages,
+/// no THP, no vCPUs. Why it is so, [`super::fingerprint`] and `vtax doctor` tell.
+#[must_use]
+pub fn host_facts(root: &HostRoot) -> HostFacts {
+    facts(root, &Probes::take())
+}
+
+fn facts(root: &HostRoot, probes: &Probes) -> HostFacts {
+    let free_huge = |size| {
+        root.number(&format!(
+            "sys/kernel/mm/hugepages/hugepages-{size}kB/free_hugepages"
+        ))
+        .unwrap_or(0)
+    };
+    HostFacts {
+        cpus: probes.affinity.clone().unwrap_or_default(),
+        numa_nodes: numa_nodes(root),
+        free_huge_2m: free_huge(2048),
+        free_huge_1g: free_huge(1_048_576),
+        thp: root
+            .selected("sys/kernel/mm/transparent_hugepage/enabled")
+            .is_ok_and(|choice| choice != "never"),
+        guest_1g_pages: probes.kvm.as_ref().is_ok_and(|kvm| kvm.guest_1g_pages),
+        max_vcpus: probes.kvm.as_ref().map_or(0, |kvm| kvm.max_vcpus),
+        available_memory: available_memory(root).unwrap_or(0),
+        features: probes.features.0,
+    }
+}
+
+/// NUMA nodes that have memory. A kernel without NUMA shows no nodes and has one.
+fn numa_nodes(root: &HostRoot) -> Vec<u32> {
+    root.list("sys/devices/system/node/has_memory")
+        .unwrap_or_else(|_| vec![0])
+}
+
+/// Bytes that could be had without swapping, within the control group's limit.
+fn available_memory(root: &HostRoot) -> Option<u64> {
+    let meminfo: Meminfo = root.parsed("proc/meminfo", "memory figures").ok()?;
+    let left = Cgroup::of(root).ok().and_then(|cgroup| cgroup.memory_left);
+    Some(meminfo.mem_available?.min(left.unwrap_or(u64::MAX)))
+}
