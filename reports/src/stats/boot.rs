@@ -8,8 +8,9 @@ use crate::record::{Marks, Sample, Side};
 /// How void and spoiled blocks are treated, for the reader of a report.
 pub const TREATMENT: &str = "A round with a void block (the two clocks disagree, a wrong checksum, an interrupting \
     signal) never counts. A round with a spoiled block (migration, preemption, steal) is set aside as a whole, so \
-    that the sides stay paired, as long as the boot keeps a clean round; a boot without any keeps all its rounds \
-    that are not void, and their median absorbs what it can. Warm-up blocks never count. A boot without a round that \
+    that the sides stay paired, as long as the boot keeps a clean round. A boot without a clean round is left out \
+    where at least half of the pilot's boots have one; on a host too busy for that it keeps all its rounds that are \
+    not void, and their median absorbs what it can. Warm-up blocks never count, and a boot without a round that \
     counts is dropped.";
 
 /// What one boot says. All values are natural logarithms.
@@ -28,6 +29,8 @@ pub struct BootValue {
     pub log_guest_ticks: f64,
     /// Rounds that count.
     pub rounds: u32,
+    /// Whether no round was clean, so that all that are not void were kept.
+    pub disturbed: bool,
 }
 
 /// One boot, digested.
@@ -110,7 +113,7 @@ impl Boot {
         let sets_aside = !clean.is_empty();
         let counting = if sets_aside { &clean } else { &all };
         Self {
-            value: value(counting, &all),
+            value: value(counting, &all, !sets_aside),
             left_out: left_out(samples, &rounds, sets_aside),
         }
     }
@@ -122,7 +125,7 @@ impl Boot {
 /// control–guest. The median of the averaged pairs would be biased: where noise is one-sided, as delays are, the
 /// difference between a mean of two blocks and a single block is skewed, while the difference between two blocks is
 /// symmetric whatever their noise.
-fn value(counting: &[Times], all: &[Times]) -> Option<BootValue> {
+fn value(counting: &[Times], all: &[Times], disturbed: bool) -> Option<BootValue> {
     let over = |rounds: &[Times], value: fn(&Times) -> f64| {
         median(&mut rounds.iter().map(value).collect::<Vec<_>>())
     };
@@ -139,6 +142,7 @@ fn value(counting: &[Times], all: &[Times]) -> Option<BootValue> {
         log_native_ticks: over(counting, |round| f64::midpoint(round.native, round.control))?,
         log_guest_ticks: over(counting, |round| round.guest)?,
         rounds: u32::try_from(counting.len()).unwrap_or(u32::MAX),
+        disturbed,
     })
 }
 

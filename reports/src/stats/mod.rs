@@ -1,8 +1,8 @@
 //! The statistics of a run, from blocks to intervals.
 //!
 //! ```text
-//! blocks ──boot──► one value per boot ──stein──► LogMean per cell ──combine──► LogMean of the headline
-//!                  (paired, median)              (two-stage rule)   (Welch–Satterthwaite)
+//! blocks ──boot──► one value per boot ──series, stein──► LogMean per cell ──mean──► LogMean of the headline
+//!                  (paired, median)     (two-stage rule)                   (Welch–Satterthwaite)
 //! ```
 //!
 //! Everything happens on natural logarithms of time per iteration: a ratio becomes a difference, and native over
@@ -12,6 +12,7 @@
 pub mod boot;
 pub mod mean;
 pub mod quantiles;
+pub mod series;
 pub mod stein;
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
