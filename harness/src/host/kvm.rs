@@ -1,11 +1,11 @@
 //! Which KVM this host has: what /dev/kvm answers, and the module behind it.
 
-use kvm_ioctls::Cap;
+use kvm_bindings::{KVM_CAP_BINARY_STATS_FD, KVM_MAX_CPUID_ENTRIES};
 
 use super::root::HostRoot;
 
 /// Number of CPUID entries to make room for; KVM's own limit (KVM_MAX_CPUID_ENTRIES).
-const CPUID_ENTRIES: usize = kvm_bindings::KVM_MAX_CPUID_ENTRIES;
+const CPUID_ENTRIES: usize = KVM_MAX_CPUID_ENTRIES;
 
 /// What /dev/kvm answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Kvm {
                 .as_slice()
                 .iter()
                 .any(|entry| entry.function == 0x8000_0001 && entry.edx >> 26 & 1 == 1),
-            statistics: kvm.check_extension_int(Cap::BinaryStatsFd) > 0,
+            statistics: kvm.check_extension_raw(KVM_CAP_BINARY_STATS_FD.into()) > 0,
         })
     }
 }

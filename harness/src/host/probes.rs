@@ -137,6 +137,7 @@ fn open_instructions_counter() -> Result<OwnedFd, CounterTrouble> {
     const DISABLED: u64 = 1;
     const EXCLUDE_KERNEL: u64 = 1 << 5;
     const EXCLUDE_HYPERVISOR: u64 = 1 << 6;
+    const CLOSE_ON_EXEC: libc::c_ulong = 1 << 3;
     // type and size (u32 each), config, sample period, sample type, read format, flags, and two words of zeroes:
     // include/uapi/linux/perf_event.h.
     let attributes: [u64; 8] = [
@@ -158,7 +159,7 @@ fn open_instructions_counter() -> Result<OwnedFd, CounterTrouble> {
             this_thread,
             any_cpu,
             no_group,
-            libc::PERF_FLAG_FD_CLOEXEC,
+            CLOSE_ON_EXEC,
         )
     };
     match i32::try_from(fd) {
