@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod estimate;
+pub mod export;
 pub mod record;
 pub mod result;
 pub mod stats;

@@ -1,0 +1,122 @@
+//! One row per cell, for spreadsheets and data frames.
+
+use super::ExportError;
+use crate::result::{CellResult, Direction, Interval, Results, SideSummary, Verdict};
+
+const COLUMNS: [&str; 31] = [
+    "id",
+    "scenario",
+    "label",
+    "parameters",
+    "workload",
+    "unit",
+    "direction",
+    "native_median",
+    "native_min",
+    "native_max",
+    "guest_median",
+    "guest_min",
+    "guest_max",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "ratio_all_rounds",
+    "ratio_all_rounds_low",
+    "ratio_all_rounds_high",
+    "control",
+    "control_low",
+    "control_high",
+    "confidence",
+    "noise_floor",
+    "boots",
+    "rounds",
+    "voided",
+    "verdict",
+    "failed",
+    "anomaly",
+    "reason",
+];
+
+/// The header and one row per cell. What was not measured is empty, never zero.
+pub(super) fn rows(results: &Results) -> Result<Vec<u8>, ExportError> {
+    let encode = |error: csv::Error| ExportError::Encode {
+        format: "CSV",
+        what: error.to_string(),
+    };
+    let mut rows = csv::Writer::from_writer(Vec::new());
+    rows.write_record(COLUMNS).map_err(encode)?;
+    for cell in &results.cells {
+        rows.write_record(row(cell)).map_err(encode)?;
+    }
+    rows.into_inner().map_err(|error| ExportError::Encode {
+        format: "CSV",
+        what: error.to_string(),
+    })
+}
+
+fn row(cell: &CellResult) -> Vec<String> {
+    let mut row = vec![
+        cell.id.to_string(),
+        cell.scenario.clone(),
+        cell.label.clone(),
+        pairs(&cell.parameters),
+        cell.workload.clone(),
+        cell.unit.clone(),
+        match cell.direction {
+            Direction::Higher => "higher is better",
+            Direction::Lower => "lower is better",
+        }
+        .to_owned(),
+    ];
+    row.extend(side(cell.native.as_ref()));
+    row.extend(side(cell.guest.as_ref()));
+    for interval in [cell.ratio, cell.ratio_all_rounds, cell.control] {
+        row.extend(ends(interval));
+    }
+    row.extend([
+        optional(cell.ratio.map(|ratio| ratio.confidence)),
+        optional(cell.noise_floor),
+        cell.boots.to_string(),
+        cell.rounds.to_string(),
+        pairs(&cell.voided),
+        match cell.verdict {
+            Verdict::Holds => "holds",
+            Verdict::Refuted => "refuted",
+            Verdict::Undecided => "undecided",
+            Verdict::NotTestable => "not_testable",
+        }
+        .to_owned(),
+        cell.failed.to_string(),
+        cell.anomaly.clone().unwrap_or_default(),
+        cell.reason.clone(),
+    ]);
+    row
+}
+
+fn side(side: Option<&SideSummary>) -> [String; 3] {
+    [
+        optional(side.map(|side| side.median)),
+        optional(side.map(|side| side.min)),
+        optional(side.map(|side| side.max)),
+    ]
+}
+
+fn ends(interval: Option<Interval>) -> [String; 3] {
+    [
+        optional(interval.map(|interval| interval.value)),
+        optional(interval.map(|interval| interval.low)),
+        optional(interval.map(|interval| interval.high)),
+    ]
+}
+
+fn optional(value: Option<f64>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+/// `a=1;b=2`.
+fn pairs<V: ToString>(map: &std::collections::BTreeMap<String, V>) -> String {
+    map.iter()
+        .map(|(name, value)| format!("{name}={}", value.to_string()))
+        .collect::<Vec<_>>()
+        .join(";")
+}

@@ -1,0 +1,179 @@
+//! How figures and verdicts look, the same in every sink for people.
+
+use crate::result::{CellResult, Interval, Verdict};
+
+/// What stands where there is no figure.
+pub const NONE: &str = "–";
+
+/// A share in percent: `99.6 %`.
+#[must_use]
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// A share with its interval in percent: `99.6 % [99.2, 100.0]`.
+#[must_use]
+pub fn percent_interval(interval: &Interval) -> String {
+    let Interval {
+        value, low, high, ..
+    } = interval;
+    format!(
+        "{} [{:.1}, {:.1}]",
+        percent(*value),
+        low * 100.0,
+        high * 100.0
+    )
+}
+
+/// A noise floor in percent: `±0.41 %`.
+#[must_use]
+pub fn floor(share: f64) -> String {
+    format!("±{:.2} %", share * 100.0)
+}
+
+/// A measured value to four significant digits: `0.01234`, `58.31`, `1851`.
+#[must_use]
+pub fn figure(value: f64) -> String {
+    const DIGITS: i32 = 4;
+    if value == 0.0 || !value.is_finite() {
+        return value.to_string();
+    }
+    // The exponent as the rounded figure has it: 9.99996 has five digits before it is rounded, 10.00 after.
+    let rounded = format!("{value:.3e}");
+    let exponent = rounded
+        .rsplit_once('e')
+        .and_then(|(_, exponent)| exponent.parse::<i32>().ok())
+        .unwrap_or_default();
+    let decimals = usize::try_from(DIGITS - 1 - exponent).unwrap_or_default();
+    format!("{value:.decimals$}")
+}
+
+/// A duration that a reader can grasp: `850 ns`, `12.4 µs`, `3.10 ms`, `51.0 s`.
+#[must_use]
+pub fn nanos(nanos: f64) -> String {
+    let (value, unit) = match nanos.abs() {
+        n if n < 1e3 => (nanos, "ns"),
+        n if n < 1e6 => (nanos / 1e3, "µs"),
+        n if n < 1e9 => (nanos / 1e6, "ms"),
+        _ => (nanos / 1e9, "s"),
+    };
+    match value.abs() {
+        v if v >= 100.0 || unit == "ns" => format!("{value:.0} {unit}"),
+        v if v >= 10.0 => format!("{value:.1} {unit}"),
+        _ => format!("{value:.2} {unit}"),
+    }
+}
+
+/// What became of a cell, in more detail than its [`Verdict`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// The guest failed.
+    Failed,
+    /// Better than native, unexplained.
+    Anomaly,
+    /// [`Verdict::Refuted`].
+    Refuted,
+    /// [`Verdict::Undecided`].
+    Undecided,
+    /// [`Verdict::NotTestable`].
+    NotTestable,
+    /// [`Verdict::Holds`].
+    Holds,
+}
+
+impl Outcome {
+    /// Every outcome, the most worrying first.
+    pub const ALL: [Self; 6] = [
+        Self::Failed,
+        Self::Anomaly,
+        Self::Refuted,
+        Self::Undecided,
+        Self::NotTestable,
+        Self::Holds,
+    ];
+
+    /// The outcome of `cell`.
+    #[must_use]
+    pub const fn of(cell: &CellResult) -> Self {
+        if cell.failed {
+            Self::Failed
+        } else if cell.anomaly.is_some() {
+            Self::Anomaly
+        } else {
+            Self::of_verdict(cell.verdict)
+        }
+    }
+
+    /// The outcome that a bare verdict stands for.
+    #[must_use]
+    pub const fn of_verdict(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Holds => Self::Holds,
+            Verdict::Refuted => Self::Refuted,
+            Verdict::Undecided => Self::Undecided,
+            Verdict::NotTestable => Self::NotTestable,
+        }
+    }
+
+    /// In words.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Anomaly => "anomaly",
+            Self::Refuted => "refuted",
+            Self::Undecided => "undecided",
+            Self::NotTestable => "not testable",
+            Self::Holds => "holds",
+        }
+    }
+
+    /// A sign that tells it apart without colour.
+    #[must_use]
+    pub const fn sign(self) -> &'static str {
+        match self {
+            Self::Failed => "‼",
+            Self::Anomaly => "▲",
+            Self::Refuted => "✗",
+            Self::Undecided => "?",
+            Self::NotTestable => "–",
+            Self::Holds => "✓",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_significant_digits() {
+        for (value, text) in [
+            (3.412, "3.412"),
+            (58.31, "58.31"),
+            (412.71, "412.7"),
+            (1851.2, "1851"),
+            (123_456.0, "123456"),
+            (0.012_345, "0.01235"),
+            (9.999_96, "10.00"),
+            (-2.5, "-2.500"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(figure(value), text);
+        }
+    }
+
+    #[test]
+    fn durations_change_their_unit() {
+        for (value, text) in [
+            (850.0, "850 ns"),
+            (1_851.0, "1.85 µs"),
+            (12_400.0, "12.4 µs"),
+            (250_000.0, "250 µs"),
+            (3_100_000.0, "3.10 ms"),
+            (51e9, "51.0 s"),
+        ] {
+            assert_eq!(nanos(value), text);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The headline and a table, for an issue, a pull request or a wiki.
+
+use std::fmt::Write;
+
+use super::figures::{NONE, Outcome, figure, floor, percent_interval};
+use crate::result::{CellResult, Results};
+
+/// The document.
+pub(super) fn document(results: &Results) -> String {
+    let mut text = format!("**{}**\n\n", literal(&results.headline.sentence));
+    if let Some(hypervisor) = &results.host.nested_under {
+        let _infallible = write!(
+            text,
+            "> \"Native\" here is itself a virtual machine, under {}.\n\n",
+            literal(hypervisor)
+        );
+    }
+    if results.interrupted {
+        text.push_str(
+            "> The run was interrupted: what it had measured until then is reported.\n\n",
+        );
+    }
+    text.push_str("| cell | native | guest | ratio | noise floor | verdict |\n");
+    text.push_str("| :--- | ---: | ---: | ---: | ---: | :--- |\n");
+    for cell in &results.cells {
+        let value = |side: &Option<crate::result::SideSummary>| {
+            side.as_ref().map_or(NONE.to_owned(), |side| {
+                format!("{} {}", figure(side.median), literal(&cell.unit))
+            })
+        };
+        let _infallible = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} |",
+            literal(&cell.label),
+            value(&cell.native),
+            value(&cell.guest),
+            cell.ratio
+                .as_ref()
+                .map_or(NONE.to_owned(), percent_interval),
+            cell.noise_floor.map_or(NONE.to_owned(), floor),
+            verdict(cell),
+        );
+    }
+    text
+}
+
+fn verdict(cell: &CellResult) -> String {
+    let outcome = Outcome::of(cell);
+    let word = format!("{} {}", outcome.sign(), outcome.word());
+    match outcome {
+        Outcome::Holds => word,
+        Outcome::Anomaly => format!(
+            "{word}: {}",
+            literal(cell.anomaly.as_deref().unwrap_or_default())
+        ),
+        _ => format!("{word}: {}", literal(&cell.reason)),
+    }
+}
+
+/// Text that Markdown shows as it is and that cannot leave its table cell.
+fn literal(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\r' => escaped.push(' '),
+            '\\' | '|' | '*' | '_' | '`' | '[' | ']' | '<' | '>' | '#' | '~' => {
+                escaped.push('\\');
+                escaped.push(character);
+            }
+            // An ampersand could begin an entity.
+            '&' => escaped.push_str("&amp;"),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}

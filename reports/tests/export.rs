@@ -1,0 +1,80 @@
+//! Golden files of every export, and the promises that a golden file does not show.
+
+mod fixture;
+
+use vtax_reports::export::{Format, terminal};
+use vtax_reports::result::Results;
+
+fn written(format: Format, results: &Results) -> String {
+    let mut text = Vec::new();
+    format.write(results, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn json() {
+    let text = written(Format::Json, &fixture::results());
+    assert_eq!(
+        serde_json::from_str::<Results>(&text).unwrap(),
+        fixture::results()
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn csv() {
+    insta::assert_snapshot!(written(Format::Csv, &fixture::results()));
+}
+
+#[test]
+fn markdown() {
+    insta::assert_snapshot!(written(Format::Markdown, &fixture::results()));
+}
+
+#[test]
+fn junit() {
+    insta::assert_snapshot!(written(Format::Junit, &fixture::results()));
+}
+
+#[test]
+fn terminal_wide() {
+    insta::assert_snapshot!(terminal::table(&fixture::results(), 140, false));
+}
+
+#[test]
+fn terminal_narrow() {
+    let table = terminal::table(&fixture::results(), 80, false);
+    for line in table.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn colours_come_only_when_asked_for() {
+    let results = fixture::results();
+    assert!(!terminal::table(&results, 120, false).contains('\u{1b}'));
+    assert!(terminal::table(&results, 120, true).contains('\u{1b}'));
+}
+
+#[test]
+fn a_hostile_label_stays_text() {
+    let mut results = fixture::results();
+    results.cells[0].label = "a|b\n| <script>alert(1)</script> \u{1b}[31m & ]]> \"q\"".to_owned();
+    let markdown = written(Format::Markdown, &results);
+    let line = markdown
+        .lines()
+        .find(|line| line.contains("script"))
+        .unwrap();
+    assert!(line.contains(r"a\|b \| \<script\>"), "{line}");
+    let junit = written(Format::Junit, &results);
+    assert!(
+        junit.contains("&lt;script&gt;") && !junit.contains("<script>"),
+        "{junit}"
+    );
+    assert!(!terminal::table(&results, 200, false).contains('\u{1b}'));
+    let csv = written(Format::Csv, &results);
+    let mut rows = csv::Reader::from_reader(csv.as_bytes());
+    let row = rows.records().next().unwrap().unwrap();
+    assert_eq!(row[2], results.cells[0].label);
+}
