@@ -1,7 +1,7 @@
 //! The list of workloads and what an entry says.
 
 use crate::abi::LATENCY_SLOTS;
-use crate::cpu;
+use crate::{cpu, diagnostic, memory};
 
 /// Most parameters a workload may have.
 pub const MAX_PARAMS: usize = 4;
@@ -238,7 +238,26 @@ pub fn find(name: &str) -> Option<(usize, &'static Workload)> {
 }
 
 /// Every workload. The index is the number in [`crate::abi::Mailbox::workload`].
-pub static CATALOGUE: &[Workload] = &[cpu::hash::ENTRY];
+pub static CATALOGUE: &[Workload] = &[
+    cpu::hash::ENTRY,
+    cpu::divide::ENTRY,
+    cpu::branch::ENTRY,
+    cpu::matmul::ENTRY,
+    cpu::aes::ENTRY,
+    cpu::bits::ENTRY,
+    cpu::lookup::ENTRY,
+    cpu::calls::ENTRY,
+    memory::latency::ENTRY,
+    memory::stream::ENTRY,
+    memory::random_update::ENTRY,
+    memory::first_touch::ENTRY,
+    memory::tlb::ENTRY,
+    diagnostic::PAGE,
+    diagnostic::UD,
+    diagnostic::GP,
+    diagnostic::TRIPLE,
+    diagnostic::HANG,
+];
 
 /// For entries that run on any x86-64 CPU.
 pub(crate) fn baseline(_params: &[u64; MAX_PARAMS]) -> Features {

@@ -22,8 +22,17 @@
 pub mod abi;
 mod catalogue;
 mod cpu;
+mod diagnostic;
 pub mod machine;
+mod memory;
 mod mix;
 pub mod payload;
+
+#[cfg(test)]
+extern crate std;
+#[cfg(test)]
+mod checks;
+#[cfg(test)]
+mod testing;
 
 pub use catalogue::*;

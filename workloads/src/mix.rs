@@ -17,12 +17,13 @@ pub(crate) const fn fold(checksum: u64, value: u64) -> u64 {
     (checksum.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// The arena as 64-bit words; it starts on a page boundary, so no byte is lost in front.
+/// The arena's first `len` 64-bit words. It starts on a page boundary, so no byte is lost in front.
 #[inline]
-pub(crate) fn words(arena: &mut [u8]) -> &mut [u64] {
+pub(crate) fn words(arena: &mut [u8], len: usize) -> &mut [u64] {
     // SAFETY: every bit pattern is a valid u64.
     let (_, words, _) = unsafe { arena.align_to_mut() };
-    words
+    let len = len.min(words.len());
+    &mut words[..len]
 }
 
 /// Fills `words` with a stream that `seed` and `stream` select.

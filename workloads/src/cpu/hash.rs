@@ -31,9 +31,7 @@ pub(crate) const ENTRY: Workload = Workload {
 };
 
 fn setup(arena: &mut [u8], _params: &[u64; MAX_PARAMS], seed: u64) {
-    let buffer = words(arena);
-    let len = buffer.len().min(BLOCKS * BLOCK_WORDS);
-    fill(&mut buffer[..len], seed, 0);
+    fill(words(arena, BLOCKS * BLOCK_WORDS), seed, 0);
 }
 
 fn run(
@@ -43,10 +41,9 @@ fn run(
     seed: u64,
     _latencies: &mut Latencies<'_>,
 ) -> u64 {
-    let (blocks, _) = words(arena).as_chunks::<BLOCK_WORDS>();
+    let (blocks, _) = words(arena, BLOCKS * BLOCK_WORDS).as_chunks::<BLOCK_WORDS>();
     blocks
         .iter()
-        .take(BLOCKS)
         .cycle()
         .take(iterations as usize)
         .fold(seed, |digest, block| xxh64(block, digest))
@@ -92,4 +89,24 @@ fn xxh64(block: &[u64; BLOCK_WORDS], seed: u64) -> u64 {
     hash = (hash ^ (hash >> 33)).wrapping_mul(PRIME_2);
     hash = (hash ^ (hash >> 29)).wrapping_mul(PRIME_3);
     hash ^ (hash >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Rig;
+    use twox_hash::XxHash64;
+
+    #[test]
+    fn agrees_with_another_implementation() {
+        let mut rig = Rig::new(&ENTRY, [0; MAX_PARAMS], 61);
+        let blocks = BLOCKS + 10;
+        let expected = rig
+            .arena()
+            .chunks(BLOCK_BYTES)
+            .cycle()
+            .take(blocks)
+            .fold(61, XxHash64::oneshot);
+        assert_eq!(rig.run(blocks as u64), expected);
+    }
 }

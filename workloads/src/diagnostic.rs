@@ -1,0 +1,107 @@
+//! Deliberate faults: what a user sees when a guest dies is tried out with these. Only ever run in a guest.
+
+use core::arch::asm;
+
+use crate::abi::GATE_TRIPLE_FAULT;
+use crate::catalogue::{baseline, unlimited};
+use crate::{Direction, Family, MAX_PARAMS, Metric, Param, ParamKind, Prepare, RunFn, Workload};
+
+/// Reads an address that no guest page table maps.
+pub(crate) const PAGE: Workload = Workload {
+    params: &[Param {
+        name: "address",
+        kind: ParamKind::Count,
+        default: 0x7000_0000_0000,
+        min: 0x1000,
+        max: 0x7fff_ffff_f000,
+        help: "the address to read, outside all that the guest maps; CR2 will hold it",
+    }],
+    ..entry(
+        "fault-page",
+        "Page fault",
+        "Reads an unmapped address: vector 14, CR2 tells the address.",
+        |_, params, _, _, _| {
+            // SAFETY: faults instead of reading, which is what it is for.
+            let byte = unsafe { (params[0] as *const u8).read_volatile() };
+            u64::from(byte)
+        },
+    )
+};
+
+/// Executes UD2.
+pub(crate) const UD: Workload = entry(
+    "fault-ud",
+    "Invalid opcode",
+    "Executes UD2: vector 6.",
+    |_, _, _, _, _| {
+        // SAFETY: UD2 always faults.
+        unsafe { asm!("ud2", options(noreturn, nomem, nostack)) }
+    },
+);
+
+/// Reads a non-canonical address.
+pub(crate) const GP: Workload = entry(
+    "fault-gp",
+    "General protection",
+    "Reads a non-canonical address: vector 13.",
+    |_, _, _, _, _| {
+        let address = 1u64 << 63;
+        let value: u64;
+        // SAFETY: bit 63 alone is canonical with neither 48 nor 57 address bits, so this always faults.
+        unsafe { asm!("mov {0}, [{1}]", out(reg) value, in(reg) address, options(nostack)) };
+        value
+    },
+);
+
+/// Asks ring 0 for a triple fault.
+pub(crate) const TRIPLE: Workload = entry(
+    "fault-triple",
+    "Triple fault",
+    "Passes the gate for a triple fault: the vCPU shuts down without a vector.",
+    |_, _, _, _, _| {
+        // SAFETY: the gate does not return; UD2 reports a guest image that lets it.
+        unsafe {
+            asm!("int3", "ud2", in("rax") GATE_TRIPLE_FAULT, options(noreturn, nostack));
+        }
+    },
+);
+
+/// Never comes back.
+pub(crate) const HANG: Workload = entry(
+    "fault-hang",
+    "Hang",
+    "Spins for ever: only the harness's time limit ends it.",
+    |_, _, _, _, _| {
+        loop {
+            core::hint::spin_loop();
+        }
+    },
+);
+
+const fn entry(
+    name: &'static str,
+    title: &'static str,
+    stresses: &'static str,
+    run: RunFn,
+) -> Workload {
+    Workload {
+        name,
+        family: Family::Diagnostic,
+        title,
+        stresses,
+        source: "Intel SDM volume 3, chapter 7 (interrupt and exception handling)",
+        metric: Metric {
+            unit: "ns/fault",
+            direction: Direction::LowerIsBetter,
+            amount_per_iteration: 1.0,
+        },
+        params: &[],
+        requires: baseline,
+        footprint: |_| 0,
+        prepare: Prepare::Nothing,
+        max_iterations: unlimited,
+        latencies: false,
+        setup: |_: &mut [u8], _: &[u64; MAX_PARAMS], _| {},
+        run,
+    }
+}
