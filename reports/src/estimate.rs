@@ -1,6 +1,195 @@
 //! From the samples of a run to its results.
+//!
+//! ```text
+//! samples ──spans──► boots of a cell ──series──► LogMean ──verdict──► CellResult, Headline
+//! ```
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rayon::prelude::*;
+use vtax_scenarios::plan::Cell;
+use vtax_workloads::{Direction as Better, Metric};
+
+use crate::record::{NotMeasured, RunRecord, Sample};
+use crate::result::{CellResult, Direction, Results, SideSummary};
+use crate::spans::{BootSamples, Spans};
+use crate::stats::{boot::Boot, mean::LogMean, median, quantiles};
 pub use crate::stats::{
     boot::{BootValue, boot_value},
     series::Series,
 };
+use crate::store::LatencyLog;
+use crate::verdict::{self, Judgement, Measured};
+
+/// The results of a run. The same input always gives the same results, in plan order, on any number of threads.
+#[must_use]
+pub fn estimate(record: &RunRecord, samples: &[Sample], latencies: &LatencyLog) -> Results {
+    let spans = Spans::new(samples);
+    let digests: Vec<Digest> = record
+        .plan
+        .cells
+        .par_iter()
+        .map(|cell| Digest::new(cell, &spans.boots(cell.id)))
+        .collect();
+    let measured: Vec<Measured<'_>> = record
+        .plan
+        .cells
+        .iter()
+        .zip(&digests)
+        .map(|(cell, digest)| digest.measured(cell, record.not_measured.get(&cell.id)))
+        .collect();
+    let nested_under = record.host.nested_under.as_deref();
+    let cut_short = record.interrupted || record.finished.is_none();
+    let judgements: Vec<Judgement> = measured
+        .iter()
+        .map(|measured| verdict::judge(measured, record.plan.claim.ratio, nested_under, cut_short))
+        .collect();
+    let headline = verdict::headline(record, &measured, &judgements);
+    let cells = (measured.par_iter(), &digests, judgements)
+        .into_par_iter()
+        .map(|(measured, digest, judgement)| digest.result(record, measured, judgement, latencies))
+        .collect();
+    Results {
+        schema: crate::record::SCHEMA,
+        scenario: record.plan.scenario.clone(),
+        host: record.host.clone(),
+        payload_sha256: record.payload_sha256.clone(),
+        interrupted: record.interrupted,
+        headline,
+        cells,
+    }
+}
+
+/// What the samples of one cell come to.
+struct Digest {
+    series: Series,
+    boots_measured: usize,
+    left_out: BTreeMap<&'static str, u64>,
+    time: Duration,
+}
+
+impl Digest {
+    fn new(cell: &Cell, boots: &[BootSamples<'_>]) -> Self {
+        let boots: Vec<(Boot, Duration)> = boots
+            .iter()
+            .map(|samples| (Boot::new(&samples.blocks), samples.time))
+            .collect();
+        let values: Vec<Option<BootValue>> = boots.iter().map(|(boot, _)| boot.value).collect();
+        let series = Series::new(&values, cell.measure.pilot_boots);
+        let mut left_out = BTreeMap::new();
+        for (boot, _) in &boots {
+            let disturbed = boot.value.is_some_and(|value| value.disturbed);
+            let reasons = if disturbed && series.leaves_out_disturbed() {
+                &boot.left_out_with_boot
+            } else {
+                &boot.left_out
+            };
+            for (&reason, count) in reasons {
+                *left_out.entry(reason).or_default() += count;
+            }
+        }
+        Self {
+            series,
+            boots_measured: values.len(),
+            left_out,
+            time: boots.iter().map(|&(_, time)| time).sum(),
+        }
+    }
+
+    fn measured<'a>(&self, cell: &'a Cell, not_measured: Option<&'a NotMeasured>) -> Measured<'a> {
+        Measured {
+            cell,
+            not_measured,
+            ratio: self.series.ratio(),
+            control: self.series.control(),
+            boots: self.series.boots.len(),
+            boots_measured: self.boots_measured,
+            time: self.time,
+        }
+    }
+
+    fn result(
+        &self,
+        record: &RunRecord,
+        measured: &Measured<'_>,
+        judgement: Judgement,
+        latencies: &LatencyLog,
+    ) -> CellResult {
+        let cell = measured.cell;
+        let confidence = cell.measure.confidence;
+        let metric = metric(&cell.workload.name);
+        // A cell that failed has no figures: those from before the guest fault would speak for all of it.
+        let is_measured = measured.not_measured.is_none();
+        let side = |log_ticks: fn(&BootValue) -> f64| {
+            let boots = self.series.boots.iter().filter(|_| is_measured);
+            summary(boots.map(log_ticks), record.nanos_per_tick, &metric)
+        };
+        let interval = |mean: Option<LogMean>| {
+            mean.filter(|_| is_measured)
+                .map(|mean| mean.interval(confidence))
+        };
+        CellResult {
+            id: cell.id,
+            scenario: record.plan.scenario.clone(),
+            label: cell.label.clone(),
+            parameters: cell.parameters.clone(),
+            workload: cell.workload.name.clone(),
+            unit: metric.unit.to_owned(),
+            direction: match metric.direction {
+                Better::HigherIsBetter => Direction::Higher,
+                Better::LowerIsBetter => Direction::Lower,
+            },
+            native: side(|boot| boot.log_native_ticks),
+            guest: side(|boot| boot.log_guest_ticks),
+            ratio: interval(measured.ratio),
+            ratio_all_rounds: interval(self.series.ratio_all()),
+            control: interval(measured.control),
+            noise_floor: judgement.noise_floor.filter(|_| is_measured),
+            boots: u32::try_from(measured.boots).unwrap_or(u32::MAX),
+            rounds: self.series.boots.iter().map(|boot| boot.rounds).sum(),
+            voided: self
+                .left_out
+                .iter()
+                .map(|(&reason, &count)| (reason.to_owned(), count))
+                .collect(),
+            anomaly: judgement.anomaly,
+            quantiles: if is_measured {
+                quantiles::rows(latencies, cell.id, confidence)
+            } else {
+                Vec::new()
+            },
+            verdict: judgement.verdict,
+            reason: judgement.reason,
+            failed: matches!(measured.not_measured, Some(NotMeasured::Failed(_))),
+        }
+    }
+}
+
+/// The metric of a workload. A record may name one that this version no longer has: then time per iteration it is.
+fn metric(workload: &str) -> Metric {
+    const TIME: Metric = Metric {
+        unit: "ns/iteration",
+        direction: Better::LowerIsBetter,
+        amount_per_iteration: 1.0,
+    };
+    vtax_workloads::find(workload).map_or(TIME, |(_, workload)| workload.metric)
+}
+
+/// One side's figures from the boots' log ticks per iteration; per vCPU where there are several.
+fn summary(
+    log_ticks: impl Iterator<Item = f64>,
+    nanos_per_tick: f64,
+    metric: &Metric,
+) -> Option<SideSummary> {
+    let mut values: Vec<f64> = log_ticks
+        .map(|log_ticks| metric.value(1, log_ticks.exp() * nanos_per_tick))
+        .collect();
+    let median = median(&mut values)?;
+    Some(SideSummary {
+        median,
+        // `median` sorted them.
+        min: *values.first()?,
+        max: *values.last()?,
+    })
+}

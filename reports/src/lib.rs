@@ -12,5 +12,7 @@ pub mod estimate;
 pub mod export;
 pub mod record;
 pub mod result;
+mod spans;
 pub mod stats;
 pub mod store;
+pub mod verdict;

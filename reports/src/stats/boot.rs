@@ -41,6 +41,8 @@ pub struct Boot {
     /// Blocks left out, by reason: a mark's name, `empty` (no work or no time), `incomplete` (the round lacks a
     /// side) or `paired` (nothing wrong but with another block of the round). Warm-up is not counted.
     pub left_out: BTreeMap<&'static str, u64>,
+    /// The same should the whole boot be left out for being disturbed; empty where it is not.
+    pub left_out_with_boot: BTreeMap<&'static str, u64>,
 }
 
 /// The values of one boot from its samples, in any order; `None` where no round counts.
@@ -108,13 +110,20 @@ impl Boot {
     #[must_use]
     pub fn new(samples: &[Sample]) -> Self {
         let rounds = rounds(samples);
-        let all: Vec<Times> = rounds.iter().filter_map(Round::times).collect();
+        let times: Vec<Option<Times>> = rounds.iter().map(Round::times).collect();
+        let all: Vec<Times> = times.iter().copied().flatten().collect();
         let clean: Vec<Times> = all.iter().copied().filter(|round| !round.spoiled).collect();
-        let sets_aside = !clean.is_empty();
-        let counting = if sets_aside { &clean } else { &all };
+        let disturbed = clean.is_empty();
+        let counts = |round: &Option<Times>| round.is_some_and(|round| disturbed || !round.spoiled);
+        let counts: Vec<bool> = times.iter().map(counts).collect();
         Self {
-            value: value(counting, &all, !sets_aside),
-            left_out: left_out(samples, &rounds, sets_aside),
+            value: value(if disturbed { &all } else { &clean }, &all, disturbed),
+            left_out: left_out(samples, &rounds, &counts),
+            left_out_with_boot: if disturbed {
+                left_out(samples, &rounds, &vec![false; rounds.len()])
+            } else {
+                BTreeMap::new()
+            },
         }
     }
 }
@@ -166,30 +175,31 @@ fn rounds(samples: &[Sample]) -> Vec<Round> {
     rounds
 }
 
-/// Counts the blocks of rounds that do not count.
-fn left_out(samples: &[Sample], rounds: &[Round], sets_aside: bool) -> BTreeMap<&'static str, u64> {
-    let mut counts = BTreeMap::new();
+/// Counts the blocks of the rounds that do not count.
+fn left_out(samples: &[Sample], rounds: &[Round], counts: &[bool]) -> BTreeMap<&'static str, u64> {
+    let mut reasons = BTreeMap::new();
+    if counts.iter().all(|&counts| counts) {
+        return reasons;
+    }
     for sample in samples.iter().filter(|sample| !is_warmup(sample)) {
         let Ok(place) = find(rounds, sample.round) else {
             continue;
         };
-        let round = &rounds[place];
-        let counts_at_all = round.times().is_some();
-        if counts_at_all && !(sets_aside && round.marks.is_spoiled()) {
+        if counts[place] {
             continue;
         }
         let reason = if is_empty(sample) {
             "empty"
-        } else if let Some(mark) = mark(sample.marks) {
+        } else if let Some(mark) = gravest(sample.marks) {
             mark
-        } else if round.is_complete() {
+        } else if rounds[place].is_complete() {
             "paired"
         } else {
             "incomplete"
         };
-        *counts.entry(reason).or_default() += 1;
+        *reasons.entry(reason).or_default() += 1;
     }
-    counts
+    reasons
 }
 
 fn find(rounds: &[Round], number: u32) -> Result<usize, usize> {
@@ -205,7 +215,7 @@ fn is_empty(sample: &Sample) -> bool {
 }
 
 /// The name of the gravest mark: void before spoiled.
-fn mark(marks: Marks) -> Option<&'static str> {
+fn gravest(marks: Marks) -> Option<&'static str> {
     let named = |grave: fn(Marks) -> bool| {
         Marks::NAMES
             .iter()
@@ -214,4 +224,131 @@ fn mark(marks: Marks) -> Option<&'static str> {
     named(Marks::is_void)
         .or_else(|| named(Marks::is_spoiled))
         .map(|&(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A block of `nanos` nanoseconds per iteration, at one tick per nanosecond.
+    fn block(round: u32, side: Side, vcpu: u16, nanos: u64, marks: Marks) -> Sample {
+        Sample {
+            cell: 0,
+            boot: 0,
+            round,
+            position: 0,
+            side,
+            vcpu,
+            cpu: 0,
+            iterations: 1_000,
+            ticks: 1_000 * nanos,
+            outer_nanos: 1_000 * nanos,
+            marks,
+            at_nanos: 0,
+        }
+    }
+
+    /// A round of one vCPU: native, guest, control.
+    fn round(number: u32, nanos: [u64; 3], guest_marks: Marks) -> [Sample; 3] {
+        [
+            block(number, Side::Native, 0, nanos[0], Marks::CLEAN),
+            block(number, Side::Guest, 0, nanos[1], guest_marks),
+            block(number, Side::Control, 0, nanos[2], Marks::CLEAN),
+        ]
+    }
+
+    fn close(left: f64, right: f64) -> bool {
+        (left - right).abs() < 1e-12
+    }
+
+    #[test]
+    fn a_guest_that_takes_twice_as_long_keeps_half() {
+        let value = boot_value(&round(0, [100, 200, 100], Marks::CLEAN)).unwrap();
+        assert!(close(value.log_ratio, 0.5_f64.ln()));
+        assert!(close(value.log_ratio_all, value.log_ratio));
+        assert!(close(value.log_control, 0.0));
+        assert!(close(value.log_native_ticks, 100_f64.ln()));
+        assert!(close(value.log_guest_ticks, 200_f64.ln()));
+        assert_eq!((value.rounds, value.disturbed), (1, false));
+    }
+
+    #[test]
+    fn native_is_the_mean_of_the_logs_of_native_and_control() {
+        let value = boot_value(&round(0, [100, 200, 400], Marks::CLEAN)).unwrap();
+        assert!(close(value.log_ratio, 0.0));
+        assert!(close(value.log_control, 0.25_f64.ln()));
+    }
+
+    #[test]
+    fn a_spoiled_round_is_set_aside_with_its_partners() {
+        let mut samples = round(0, [100, 100, 100], Marks::CLEAN).to_vec();
+        samples.extend(round(1, [100, 900, 100], Marks::PREEMPTED));
+        let boot = Boot::new(&samples);
+        let value = boot.value.unwrap();
+        assert!(close(value.log_ratio, 0.0));
+        assert!(value.log_ratio_all < -0.5);
+        assert_eq!(value.rounds, 1);
+        let expected = BTreeMap::from([("preempted", 1), ("paired", 2)]);
+        assert_eq!(boot.left_out, expected);
+    }
+
+    #[test]
+    fn a_boot_without_a_clean_round_keeps_all_and_says_so() {
+        let mut samples = round(0, [100, 200, 100], Marks::STEAL).to_vec();
+        samples.extend(round(1, [100, 200, 100], Marks::MIGRATION));
+        let boot = Boot::new(&samples);
+        let value = boot.value.unwrap();
+        assert_eq!((value.rounds, value.disturbed), (2, true));
+        assert!(close(value.log_ratio, 0.5_f64.ln()));
+        assert!(boot.left_out.is_empty());
+        let with_boot = BTreeMap::from([("migration", 1), ("paired", 4), ("steal", 1)]);
+        assert_eq!(boot.left_out_with_boot, with_boot);
+    }
+
+    #[test]
+    fn void_incomplete_and_empty_rounds_never_count() {
+        let void = Boot::new(&round(0, [100, 50, 100], Marks::CLOCK.union(Marks::STEAL)));
+        assert_eq!(void.value, None);
+        assert_eq!(void.left_out, BTreeMap::from([("clock", 1), ("paired", 2)]));
+
+        let incomplete = Boot::new(&round(0, [100, 100, 100], Marks::CLEAN)[..2]);
+        assert_eq!(incomplete.value, None);
+        assert_eq!(incomplete.left_out, BTreeMap::from([("incomplete", 2)]));
+
+        let empty = Boot::new(&round(0, [100, 0, 100], Marks::CLEAN));
+        assert_eq!(empty.value, None);
+        assert_eq!(
+            empty.left_out,
+            BTreeMap::from([("empty", 1), ("paired", 2)])
+        );
+    }
+
+    #[test]
+    fn warm_up_blocks_neither_count_nor_count_as_left_out() {
+        let mut samples = round(0, [100, 100, 100], Marks::CLEAN).to_vec();
+        samples.extend(
+            round(0, [900, 100, 900], Marks::WARMUP).map(|sample| Sample {
+                marks: sample.marks.union(Marks::WARMUP),
+                ..sample
+            }),
+        );
+        let boot = Boot::new(&samples);
+        assert!(close(boot.value.unwrap().log_ratio, 0.0));
+        assert!(boot.left_out.is_empty());
+    }
+
+    #[test]
+    fn several_vcpus_count_as_their_throughput() {
+        let mut samples = Vec::new();
+        for (vcpu, guest_nanos) in [(0, 100), (1, 300)] {
+            samples.push(block(0, Side::Native, vcpu, 100, Marks::CLEAN));
+            samples.push(block(0, Side::Guest, vcpu, guest_nanos, Marks::CLEAN));
+            samples.push(block(0, Side::Control, vcpu, 100, Marks::CLEAN));
+        }
+        // 1/100 + 1/300 of 2/100.
+        let value = boot_value(&samples).unwrap();
+        assert!(close(value.log_ratio, (2.0_f64 / 3.0).ln()));
+        samples.pop();
+        assert_eq!(boot_value(&samples), None, "a vCPU without its control");
+    }
 }

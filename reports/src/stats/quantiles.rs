@@ -1,10 +1,139 @@
 //! Latency quantiles of workloads that time each operation.
-
-use std::collections::BTreeMap;
+//!
+//! Operations of one boot share its page placement and its moment, so the boot is the unit here as well. Each boot
+//! gives its own quantile, and the t interval over the boots' logarithms is the interval of the typical boot's quantile.
+//! Order statistics of all operations pooled would need no assumption on the distribution, but one that is known to be
+//! wrong: that operations are independent. The interval would be far too narrow.
+//!
+//! The maximum (quantile 1) is the worst operation of a typical boot. It grows with the number of operations, which is
+//! equal on both sides, because the control's blocks are left out here.
 
 use hdrhistogram::Histogram;
 
+use super::stein;
 use crate::record::Side;
+use crate::result::{Interval, QuantileRow};
+use crate::store::LatencyLog;
 
-/// The latencies of a run in nanoseconds, by cell id and side: one histogram per boot.
-pub type LatencyLog = BTreeMap<(u32, Side), Vec<Histogram<u64>>>;
+/// The quantiles that are reported, where a boot has enough operations to tell them.
+pub const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 1.0];
+
+/// How many operations of a boot must lie above a quantile before the boot can tell it.
+const LEAST_ABOVE: f64 = 5.0;
+
+/// The quantiles of `cell` in nanoseconds; a quantile that fewer than two boots of either side can tell is missing.
+#[must_use]
+pub fn rows(latencies: &LatencyLog, cell: u32, confidence: f64) -> Vec<QuantileRow> {
+    let interval = |side, quantile| {
+        let boots = latencies.boots(cell, side);
+        over_boots(boots.map(|(_, histogram)| histogram), quantile, confidence)
+    };
+    QUANTILES
+        .into_iter()
+        .filter_map(|quantile| {
+            Some(QuantileRow {
+                quantile,
+                native: interval(Side::Native, quantile)?,
+                guest: interval(Side::Guest, quantile)?,
+            })
+        })
+        .collect()
+}
+
+/// Geometric mean over boots of one quantile, with its interval in nanoseconds.
+///
+/// A histogram knows a value to its bucket alone. The interval takes the buckets' lower ends below and their upper ends
+/// above, so that boots that agree to the bucket do not pretend to know more.
+fn over_boots<'a>(
+    boots: impl Iterator<Item = &'a Histogram<u64>>,
+    quantile: f64,
+    confidence: f64,
+) -> Option<Interval> {
+    let (mut low, mut middle, mut high) = (Vec::new(), Vec::new(), Vec::new());
+    for histogram in boots.filter(|histogram| tells(histogram, quantile)) {
+        let value = histogram.value_at_quantile(quantile);
+        let lowest = histogram.lowest_equivalent(value) as f64;
+        let next = histogram.next_non_equivalent(value) as f64;
+        // Below a nanosecond the logarithm means nothing; half of one is closer than zero.
+        low.push(lowest.max(0.5).ln());
+        middle.push(f64::midpoint(lowest, next).ln());
+        high.push(next.ln());
+    }
+    let middle = stein::estimate(&middle, middle.len())?;
+    let half_width = middle.half_width(confidence);
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    Some(Interval {
+        value: middle.mean.exp(),
+        low: (mean(&low) - half_width).exp(),
+        high: (mean(&high) + half_width).exp(),
+        confidence,
+    })
+}
+
+fn tells(histogram: &Histogram<u64>, quantile: f64) -> bool {
+    let count = histogram.len() as f64;
+    count > 0.0 && (quantile >= 1.0 || count * (1.0 - quantile) >= LEAST_ABOVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Six boots whose latencies are 1..=`count` scaled by `scale` and, from boot to boot, by 1 %.
+    fn log(count: u64, scale: u64) -> LatencyLog {
+        let mut log = LatencyLog::default();
+        for boot in 0..6 {
+            for value in 1..=count {
+                let nanos = value * (100 + u64::from(boot));
+                log.record(3, Side::Native, boot, nanos);
+                log.record(3, Side::Guest, boot, nanos * scale);
+            }
+        }
+        log
+    }
+
+    #[test]
+    fn known_quantiles_are_found_with_the_spread_of_the_boots() {
+        let rows = rows(&log(10_000, 3), 3, 0.95);
+        assert_eq!(rows.len(), QUANTILES.len());
+        for row in rows {
+            // 102.5 is the middle of the boots' scales.
+            let expected = 102.5 * 10_000.0 * row.quantile;
+            assert!((row.native.value / expected - 1.0).abs() < 2e-3, "{row:?}");
+            assert!(
+                (row.guest.value / row.native.value - 3.0).abs() < 6e-3,
+                "{row:?}"
+            );
+            assert!(row.native.low < expected * 0.99 && row.native.high > expected * 1.01);
+            assert!(row.native.low > expected * 0.97 && row.native.high < expected * 1.03);
+        }
+    }
+
+    #[test]
+    fn a_quantile_beyond_the_operations_is_not_invented() {
+        let quantiles: Vec<f64> = rows(&log(100, 1), 3, 0.95)
+            .iter()
+            .map(|row| row.quantile)
+            .collect();
+        assert_eq!(quantiles, [0.5, 0.9, 1.0]);
+    }
+
+    #[test]
+    fn a_cell_without_latencies_has_no_rows() {
+        assert!(rows(&log(100, 1), 4, 0.95).is_empty());
+    }
+
+    #[test]
+    fn boots_that_agree_to_the_bucket_still_have_an_interval() {
+        let mut log = LatencyLog::default();
+        for boot in 0..4 {
+            for side in [Side::Native, Side::Guest] {
+                for _ in 0..100 {
+                    log.record(0, side, boot, 40);
+                }
+            }
+        }
+        let row = &rows(&log, 0, 0.95)[0];
+        assert!(row.guest.low <= 40.0 && row.guest.high >= 41.0, "{row:?}");
+    }
+}

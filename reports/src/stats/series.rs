@@ -46,6 +46,12 @@ impl Series {
         series
     }
 
+    /// Whether boots without a clean round are left out.
+    #[must_use]
+    pub fn leaves_out_disturbed(&self) -> bool {
+        self.leaves_out
+    }
+
     /// Adds a boot after the pilot, `None` where no round counts. [`Self::boots`] grows if it counts.
     pub fn push(&mut self, boot: Option<BootValue>) {
         let Some(boot) = boot else { return };

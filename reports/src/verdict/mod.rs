@@ -1,0 +1,204 @@
+//! Verdicts on a claim, for a cell and for the whole run. Four there are: *holds*, *refuted*, *undecided* and *not
+//! testable*, each with its reason in words.
+
+mod headline;
+pub mod words;
+
+use std::time::Duration;
+
+pub use headline::headline;
+use vtax_scenarios::plan::Cell;
+
+use crate::record::NotMeasured;
+use crate::result::{Interval, Verdict};
+use crate::stats::mean::LogMean;
+
+/// More measuring time than this is no advice any more: the host does not stay the same for so long.
+pub const REASONABLE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is known of a cell when it is judged.
+#[derive(Clone, Debug)]
+pub struct Measured<'a> {
+    /// The cell.
+    pub cell: &'a Cell,
+    /// Why it was not measured, where it was not.
+    pub not_measured: Option<&'a NotMeasured>,
+    /// Guest performance as a share of native; `None` with fewer than two boots that count.
+    pub ratio: Option<LogMean>,
+    /// Native against native.
+    pub control: Option<LogMean>,
+    /// Boots that count.
+    pub boots: usize,
+    /// Boots that were measured.
+    pub boots_measured: usize,
+    /// Wall-clock time that all its boots took.
+    pub time: Duration,
+}
+
+impl Measured<'_> {
+    fn interval(&self, mean: Option<LogMean>) -> Option<Interval> {
+        mean.map(|mean| mean.interval(self.cell.measure.confidence))
+    }
+}
+
+/// The verdict on a cell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// The verdict on the claim's threshold.
+    pub verdict: Verdict,
+    /// Why, in sentences.
+    pub reason: String,
+    /// Why the guest looks better than native, where it does.
+    pub anomaly: Option<String>,
+    /// Largest distance of the A/A interval from 1.
+    pub noise_floor: Option<f64>,
+}
+
+/// Judges a cell against `threshold`. `nested_under` is the hypervisor under this host, `cut_short` whether the run
+/// ended before its time.
+#[must_use]
+pub fn judge(
+    measured: &Measured<'_>,
+    threshold: f64,
+    nested_under: Option<&str>,
+    cut_short: bool,
+) -> Judgement {
+    let control = measured.interval(measured.control);
+    let noise_floor = control.map(|control| noise_floor(&control));
+    let judgement = |verdict, reason| Judgement {
+        verdict,
+        reason,
+        anomaly: None,
+        noise_floor,
+    };
+    match measured.not_measured {
+        Some(NotMeasured::NotTestable(reason)) => {
+            return judgement(Verdict::NotTestable, reason.clone());
+        }
+        Some(NotMeasured::Failed(reason)) => {
+            return judgement(Verdict::NotTestable, format!("The guest failed: {reason}"));
+        }
+        None => {}
+    }
+    let Some((mean, ratio)) = measured.ratio.zip(measured.interval(measured.ratio)) else {
+        return judgement(Verdict::Undecided, too_few_boots(measured, cut_short));
+    };
+    let anomaly = (ratio.low > 1.0 + noise_floor.unwrap_or(0.0))
+        .then(|| anomaly(measured.cell, nested_under));
+    let (verdict, mut reason) = match &anomaly {
+        Some(_) => (
+            Verdict::Undecided,
+            format!(
+                "The guest seems to run at {}, and better than native is an anomaly, not a pass.",
+                words::of_native(&ratio, threshold)
+            ),
+        ),
+        None => against(&ratio, &mean, threshold, measured.time),
+    };
+    if let Some(control) = control.filter(|control| control.low > 1.0 || control.high < 1.0) {
+        reason += &format!(
+            " Native against native gives {} % and misses 100: the cell disagrees with itself, as about one in {:.0} \
+             does by chance.",
+            words::ends(&control, 1.0),
+            1.0 / (1.0 - control.confidence)
+        );
+    }
+    let dropped = measured.boots_measured.saturating_sub(measured.boots);
+    if dropped > 0 {
+        reason += &format!(
+            " {dropped} of {} left out as void or disturbed.",
+            words::count(measured.boots_measured, "boot")
+        );
+    }
+    Judgement {
+        verdict,
+        reason,
+        anomaly,
+        noise_floor,
+    }
+}
+
+/// The largest distance of the control's interval from 1: what a cell cannot tell from nothing.
+#[must_use]
+pub fn noise_floor(control: &Interval) -> f64 {
+    (control.low - 1.0).abs().max((control.high - 1.0).abs())
+}
+
+/// Where the interval lies, and what follows.
+fn against(ratio: &Interval, mean: &LogMean, threshold: f64, time: Duration) -> (Verdict, String) {
+    let ends = words::ends(ratio, threshold);
+    let limit = words::threshold(threshold);
+    let verdict = position(ratio, threshold);
+    let reason = match verdict {
+        Verdict::Holds => format!("The whole interval {ends} is at or above {limit}."),
+        Verdict::Refuted => format!("The whole interval {ends} is below {limit}."),
+        Verdict::Undecided | Verdict::NotTestable => format!(
+            "The interval {ends} straddles {limit}: {}.",
+            outlook(mean, ratio.confidence, threshold, time)
+        ),
+    };
+    (verdict, reason)
+}
+
+/// Where the interval lies relative to the threshold.
+fn position(ratio: &Interval, threshold: f64) -> Verdict {
+    if ratio.low >= threshold {
+        Verdict::Holds
+    } else if ratio.high < threshold {
+        Verdict::Refuted
+    } else {
+        Verdict::Undecided
+    }
+}
+
+/// How much more time would decide, after `time` did not: enough boots that the half-width falls below the distance
+/// between estimate and threshold, should the estimate stay where it is.
+fn outlook(mean: &LogMean, confidence: f64, threshold: f64, time: Duration) -> String {
+    let distance = (mean.mean - threshold.ln()).abs();
+    let times = (mean.half_width(confidence) / distance).powi(2) - 1.0;
+    match Duration::try_from_secs_f64(time.as_secs_f64() * times) {
+        Ok(more) if more <= REASONABLE => {
+            format!("about {} more would decide", words::duration(more))
+        }
+        _ => "no reasonable amount of time decides at this noise; a quieter host would".to_owned(),
+    }
+}
+
+fn too_few_boots(measured: &Measured<'_>, cut_short: bool) -> String {
+    let happened = if cut_short {
+        "The run was interrupted before two of this cell's boots counted"
+    } else if measured.boots_measured < 2 {
+        "The time budget ended before this cell's second boot"
+    } else {
+        "Fewer than two of this cell's boots have a round that counts"
+    };
+    format!(
+        "{happened} ({} of {}).",
+        measured.boots,
+        words::count(measured.boots_measured, "boot")
+    )
+}
+
+/// The likely causes of a guest that beats native, the likeliest first.
+fn anomaly(cell: &Cell, nested_under: Option<&str>) -> String {
+    let mut causes = Vec::new();
+    if cell
+        .baseline_backing
+        .is_some_and(|backing| backing != cell.guest.backing)
+    {
+        causes.push("the baseline's memory has another backing than the guest's".to_owned());
+    }
+    causes.push("a guest clock that runs slow within the bound of the two clocks".to_owned());
+    causes.push("another CPU frequency during guest blocks".to_owned());
+    causes.push(
+        "luckier page placement, or larger pages in the guest's translations than in the host's"
+            .to_owned(),
+    );
+    causes.push("work that the host's caches did for the guest".to_owned());
+    if let Some(hypervisor) = nested_under {
+        causes.push(format!(
+            "native here pays a tax of its own to {hypervisor}, which the guest may evade"
+        ));
+    }
+    format!("Likely causes: {}.", causes.join("; "))
+}

@@ -1,0 +1,129 @@
+//! Figures in words. No rounding may contradict the verdict beside it.
+
+use std::time::Duration;
+
+use crate::result::Interval;
+
+/// How many decimals a percentage needs so that value and ends, as shown, lie on the same side of `threshold` as they
+/// do in truth; at least one.
+#[must_use]
+pub fn decimals(interval: &Interval, threshold: f64) -> usize {
+    const MOST: usize = 12;
+    let is_true = |decimals: &usize| {
+        [interval.value, interval.low, interval.high]
+            .into_iter()
+            .all(|ratio| {
+                let shown = format!("{:.*}", *decimals, 100.0 * ratio).parse::<f64>();
+                shown.is_ok_and(|shown| (shown >= as_percent(threshold)) == (ratio >= threshold))
+            })
+    };
+    (1..MOST).find(is_true).unwrap_or(MOST)
+}
+
+/// `99.6 % of native [99.2, 100.0]`, with as many decimals as the truth beside `threshold` takes.
+#[must_use]
+pub fn of_native(interval: &Interval, threshold: f64) -> String {
+    let decimals = decimals(interval, threshold);
+    format!(
+        "{:.decimals$} % of native {}",
+        100.0 * interval.value,
+        ends(interval, threshold)
+    )
+}
+
+/// `[99.2, 100.0]`, with as many decimals as the truth beside `threshold` takes.
+#[must_use]
+pub fn ends(interval: &Interval, threshold: f64) -> String {
+    let decimals = decimals(interval, threshold);
+    format!(
+        "[{:.decimals$}, {:.decimals$}]",
+        100.0 * interval.low,
+        100.0 * interval.high
+    )
+}
+
+/// `97 %`: a threshold as its author wrote it.
+#[must_use]
+pub fn threshold(ratio: f64) -> String {
+    format!("{} %", as_percent(ratio))
+}
+
+/// In percent, without the binary dust of the multiplication.
+fn as_percent(ratio: f64) -> f64 {
+    (ratio * 1e12).round() / 1e10
+}
+
+/// `40 s`, `3 min`, `2.5 h`: rounded up, for the future is never exact.
+#[must_use]
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds <= 90.0 {
+        format!("{} s", seconds.ceil().max(1.0))
+    } else if seconds <= 90.0 * 60.0 {
+        format!("{} min", (seconds / 60.0).ceil())
+    } else {
+        format!("{} h", (seconds / 360.0).ceil() / 10.0)
+    }
+}
+
+/// `1 cell`, `3 cells`.
+#[must_use]
+pub fn count(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(low: f64, value: f64, high: f64) -> Interval {
+        Interval {
+            value,
+            low,
+            high,
+            confidence: 0.95,
+        }
+    }
+
+    #[test]
+    fn one_decimal_where_one_is_true() {
+        let shown = of_native(&interval(0.992, 0.9962, 1.0), 0.97);
+        assert_eq!(shown, "99.6 % of native [99.2, 100.0]");
+    }
+
+    #[test]
+    fn a_refuted_claim_never_shows_its_threshold() {
+        let shown = of_native(&interval(0.9612, 0.9641, 0.96997), 0.97);
+        assert_eq!(shown, "96.410 % of native [96.120, 96.997]");
+    }
+
+    #[test]
+    fn an_undecided_claim_shows_that_it_straddles() {
+        assert_eq!(
+            ends(&interval(0.96996, 0.972, 0.974), 0.97),
+            "[96.996, 97.400]"
+        );
+    }
+
+    #[test]
+    fn an_end_on_the_threshold_is_above_it() {
+        assert_eq!(decimals(&interval(0.97, 0.98, 0.99), 0.97), 1);
+    }
+
+    #[test]
+    fn thresholds_appear_as_written() {
+        assert_eq!(threshold(0.97), "97 %");
+        assert_eq!(threshold(0.57), "57 %");
+        assert_eq!(threshold(0.995), "99.5 %");
+    }
+
+    #[test]
+    fn durations_round_up() {
+        let of = |seconds| duration(Duration::from_secs_f64(seconds));
+        assert_eq!(of(0.2), "1 s");
+        assert_eq!(of(41.5), "42 s");
+        assert_eq!(of(121.0), "3 min");
+        assert_eq!(of(9_000.0), "2.5 h");
+    }
+}
