@@ -4,10 +4,10 @@ use crate::catalogue::{baseline, unlimited};
 use crate::mix::{fill, fold, mix, words};
 use crate::{Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
-const PROGRAM: usize = 4096;
-const INSTRUCTIONS: u32 = 256;
+const PROGRAM: usize = 512;
+const INSTRUCTIONS: u32 = 128;
 
-/// One iteration interprets 256 instructions and goes on where the one before stopped.
+/// One iteration interprets 128 instructions and goes on where the one before stopped.
 pub(crate) const ENTRY: Workload = Workload {
     name: "cpu-branch",
     family: Family::Cpu,

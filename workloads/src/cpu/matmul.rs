@@ -3,9 +3,10 @@
 //! The results of the variants differ in their last bits, as fused multiply-add rounds once; each variant's own result
 //! is fixed by the order of operations written here.
 
+use core::arch::asm;
 use core::arch::x86_64::{
-    _mm256_broadcast_sd, _mm256_fmadd_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm512_fmadd_pd,
-    _mm512_loadu_pd, _mm512_set1_pd, _mm512_storeu_pd,
+    _mm256_broadcast_sd, _mm256_fmadd_pd, _mm256_loadu_pd, _mm256_setzero_pd, _mm256_storeu_pd,
+    _mm512_fmadd_pd, _mm512_loadu_pd, _mm512_set1_pd, _mm512_setzero_pd, _mm512_storeu_pd,
 };
 
 use crate::catalogue::unlimited;
@@ -92,12 +93,12 @@ fn run(
     };
     match params[0] {
         // SAFETY: `requires` names these features, and whoever calls `run` has checked them.
-        AVX2 => multiply(a, b, c, iterations, seed, |a, b, c| unsafe {
-            add_product_avx2(a, b, c);
+        AVX2 => multiply(a, b, c, iterations, seed, |a, b, c, fresh| unsafe {
+            add_product_avx2(a, b, c, fresh);
         }),
         // SAFETY: as above.
-        AVX512 => multiply(a, b, c, iterations, seed, |a, b, c| unsafe {
-            add_product_avx512(a, b, c);
+        AVX512 => multiply(a, b, c, iterations, seed, |a, b, c, fresh| unsafe {
+            add_product_avx512(a, b, c, fresh);
         }),
         _ => multiply(a, b, c, iterations, seed, add_product_scalar),
     }
@@ -111,17 +112,19 @@ fn multiply(
     c: &mut Matrix,
     steps: u64,
     seed: u64,
-    add_product: impl Fn(&Tile, &Tile, &mut Tile),
+    add_product: impl Fn(&Tile, &Tile, &mut Tile, bool),
 ) -> u64 {
     let mut checksum = seed;
     let (mut tile, mut inner) = (0, 0);
     for step in 0..steps as usize {
         let (row, column) = (tile / GRID, tile % GRID);
         let target = &mut c[tile];
-        if inner == 0 {
-            *target = [[0.0; SIDE]; SIDE];
-        }
-        add_product(&a[row * GRID + inner], &b[inner * GRID + column], target);
+        add_product(
+            &a[row * GRID + inner],
+            &b[inner * GRID + column],
+            target,
+            inner == 0,
+        );
         let probe = target[step % SIDE][(step / SIDE) % SIDE];
         checksum = fold(checksum, probe.to_bits());
         inner += 1;
@@ -138,34 +141,55 @@ fn multiply(
         .fold(checksum, |sum, element| fold(sum, element.to_bits()))
 }
 
-/// `c += a × b`, one element after the other; four rows at a time, as one chain of additions would only wait.
-fn add_product_scalar(a: &Tile, b: &Tile, c: &mut Tile) {
+/// `c += a × b`, or `c = a × b` where `fresh`, one element after the other; four rows at a time, as one chain of
+/// additions would only wait.
+fn add_product_scalar(a: &Tile, b: &Tile, c: &mut Tile, fresh: bool) {
     for (rows, targets) in a.as_chunks::<4>().0.iter().zip(c.as_chunks_mut::<4>().0) {
         for column in 0..SIDE {
             let mut sums = [0.0; 4];
             for inner in 0..SIDE {
                 for (sum, row) in sums.iter_mut().zip(rows) {
-                    *sum += row[inner] * b[inner][column];
+                    *sum = opaque(*sum + row[inner] * b[inner][column]);
                 }
             }
             for (target, sum) in targets.iter_mut().zip(sums) {
-                target[column] += sum;
+                target[column] = if fresh { sum } else { target[column] + sum };
             }
         }
     }
 }
 
-/// `c += a × b` with vectors of four, two rows of the result at a time in eight registers.
+/// The same value, of which the compiler knows nothing: it cannot join four such sums into vectors.
+#[inline(always)]
+fn opaque(mut value: f64) -> f64 {
+    // SAFETY: a comment in assembly; the value stays in its register.
+    unsafe {
+        asm!("/* {0} */", inout(xmm_reg) value, options(pure, nomem, nostack, preserves_flags));
+    }
+    value
+}
+
+/// As [`add_product_scalar`], with vectors of four, two rows of the result at a time in eight registers.
 #[target_feature(enable = "avx2,fma")]
-fn add_product_avx2(a: &Tile, b: &Tile, c: &mut Tile) {
+fn add_product_avx2(a: &Tile, b: &Tile, c: &mut Tile, fresh: bool) {
+    const ROWS: usize = 2;
     const LANES: usize = 4;
     const VECTORS: usize = SIDE / LANES;
-    for (rows, targets) in a.as_chunks::<2>().0.iter().zip(c.as_chunks_mut::<2>().0) {
-        let mut sums = targets.map(|target| {
-            let lanes = target.as_chunks::<LANES>().0;
-            // SAFETY: `lanes[v]` holds LANES elements.
-            core::array::from_fn::<_, VECTORS, _>(|v| unsafe { _mm256_loadu_pd(lanes[v].as_ptr()) })
-        });
+    for (rows, targets) in a
+        .as_chunks::<ROWS>()
+        .0
+        .iter()
+        .zip(c.as_chunks_mut::<ROWS>().0)
+    {
+        let mut sums = [[_mm256_setzero_pd(); VECTORS]; ROWS];
+        if !fresh {
+            for (sum, target) in sums.iter_mut().zip(&*targets) {
+                for (vector, lanes) in sum.iter_mut().zip(target.as_chunks::<LANES>().0) {
+                    // SAFETY: `lanes` holds LANES elements.
+                    *vector = unsafe { _mm256_loadu_pd(lanes.as_ptr()) };
+                }
+            }
+        }
         for inner in 0..SIDE {
             let lanes = b[inner].as_chunks::<LANES>().0;
             for v in 0..VECTORS {
@@ -185,17 +209,27 @@ fn add_product_avx2(a: &Tile, b: &Tile, c: &mut Tile) {
     }
 }
 
-/// `c += a × b` with vectors of eight, eight rows of the result at a time in sixteen registers.
+/// As [`add_product_scalar`], with vectors of eight, eight rows of the result at a time in sixteen registers.
 #[target_feature(enable = "avx512f")]
-fn add_product_avx512(a: &Tile, b: &Tile, c: &mut Tile) {
+fn add_product_avx512(a: &Tile, b: &Tile, c: &mut Tile, fresh: bool) {
+    const ROWS: usize = 8;
     const LANES: usize = 8;
     const VECTORS: usize = SIDE / LANES;
-    for (rows, targets) in a.as_chunks::<8>().0.iter().zip(c.as_chunks_mut::<8>().0) {
-        let mut sums = targets.map(|target| {
-            let lanes = target.as_chunks::<LANES>().0;
-            // SAFETY: `lanes[v]` holds LANES elements.
-            core::array::from_fn::<_, VECTORS, _>(|v| unsafe { _mm512_loadu_pd(lanes[v].as_ptr()) })
-        });
+    for (rows, targets) in a
+        .as_chunks::<ROWS>()
+        .0
+        .iter()
+        .zip(c.as_chunks_mut::<ROWS>().0)
+    {
+        let mut sums = [[_mm512_setzero_pd(); VECTORS]; ROWS];
+        if !fresh {
+            for (sum, target) in sums.iter_mut().zip(&*targets) {
+                for (vector, lanes) in sum.iter_mut().zip(target.as_chunks::<LANES>().0) {
+                    // SAFETY: `lanes` holds LANES elements.
+                    *vector = unsafe { _mm512_loadu_pd(lanes.as_ptr()) };
+                }
+            }
+        }
         for inner in 0..SIDE {
             let lanes = b[inner].as_chunks::<LANES>().0;
             for v in 0..VECTORS {

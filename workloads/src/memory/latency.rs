@@ -7,7 +7,7 @@ use crate::{Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload}
 
 const LINE_BYTES: u64 = 64;
 
-/// One iteration follows 64 loads.
+/// One iteration follows 32 loads.
 pub(crate) const ENTRY: Workload = Workload {
     name: "mem-latency",
     family: Family::Memory,

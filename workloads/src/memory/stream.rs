@@ -137,7 +137,7 @@ fn run(
         }
         // Over the iterations of a block the samples cover the whole chunk: the stride is prime.
         checksum = fold(checksum, c[iteration * 1009 % chunk].to_bits());
-        *cursor = (*cursor + 1) % chunks;
+        *cursor = if *cursor + 1 < chunks { *cursor + 1 } else { 0 };
     }
     checksum
 }
