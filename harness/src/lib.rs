@@ -6,6 +6,9 @@
 //!            host::facts     host::{tsc, affinity, disturbance}
 //! ```
 
+pub mod campaign;
 pub mod guest;
 pub mod host;
+pub mod measure;
+pub mod rig;
 pub mod watchdog;

@@ -1,0 +1,183 @@
+//! How many boots each cell gets: a pilot for all, then as many more as its variance asks for and the budget allows.
+//!
+//! Stein's two-stage rule: what sizes the run is the pilot's variance and the pilot's time, never how the result looks
+//! so far. See `reports/STATISTICS.md`.
+
+use std::collections::BTreeMap;
+
+use vtax_reports::estimate::boot_value;
+use vtax_reports::record::{NotMeasured, Sample};
+use vtax_reports::stats::series::Series;
+use vtax_reports::stats::stein::log_half_width;
+use vtax_scenarios::plan::{Cell, Plan};
+
+use crate::measure::boot::Known;
+
+/// The state of all cells of a run.
+#[derive(Debug)]
+pub struct Campaign<'a> {
+    plan: &'a Plan,
+    cells: Vec<CellState>,
+    sized: bool,
+}
+
+/// The state of one cell.
+#[derive(Debug, Default)]
+struct CellState {
+    /// Boots so far.
+    boots: u32,
+    /// What they took, in nanoseconds.
+    nanos: u64,
+    /// The pilot's boots, in order.
+    pilot: Vec<Option<vtax_reports::estimate::BootValue>>,
+    /// After the pilot: boots that count, and how many should.
+    second: Option<Second>,
+    /// What the first boot found out.
+    known: Option<Known>,
+    /// No further boots: it failed, or the host lacks something.
+    out: bool,
+}
+
+#[derive(Debug)]
+struct Second {
+    series: Series,
+    wanted: u32,
+}
+
+impl Second {
+    /// Boots that count so far.
+    fn counted(&self) -> u32 {
+        u32::try_from(self.series.boots.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Boots that are still wanted.
+    fn missing(&self) -> u32 {
+        self.wanted.saturating_sub(self.counted())
+    }
+}
+
+impl<'a> Campaign<'a> {
+    /// All cells of the plan, but for those that are not to be measured.
+    #[must_use]
+    pub fn new(plan: &'a Plan, not_measured: &BTreeMap<u32, NotMeasured>) -> Self {
+        Self {
+            plan,
+            cells: plan
+                .cells
+                .iter()
+                .map(|cell| CellState {
+                    out: not_measured.contains_key(&cell.id),
+                    ..CellState::default()
+                })
+                .collect(),
+            sized: false,
+        }
+    }
+
+    /// The cells to boot in sweep number `sweep`, in order. Empty: the run is complete.
+    #[must_use]
+    pub fn sweep(&self, sweep: u32) -> Vec<&'a Cell> {
+        self.plan
+            .sweep(sweep)
+            .into_iter()
+            .filter_map(|id| {
+                let place = id as usize;
+                let (cell, state) = (self.plan.cells.get(place)?, self.cells.get(place)?);
+                (state.boots_left(cell) > 0).then_some(cell)
+            })
+            .collect()
+    }
+
+    /// How many boots are still to come, as far as is known.
+    #[must_use]
+    pub fn boots_left(&self) -> u64 {
+        self.plan
+            .cells
+            .iter()
+            .zip(&self.cells)
+            .map(|(cell, state)| u64::from(state.boots_left(cell)))
+            .sum()
+    }
+
+    /// The number of the cell's next boot and what is known of it.
+    #[must_use]
+    pub fn next(&self, cell: &Cell) -> (u32, Option<Known>) {
+        let state = &self.cells[cell.id as usize];
+        (state.boots, state.known)
+    }
+
+    /// Takes the boot of a cell in.
+    pub fn add(&mut self, cell: &Cell, samples: &[Sample], known: Known, nanos: u64) {
+        let state = &mut self.cells[cell.id as usize];
+        let value = boot_value(samples);
+        match &mut state.second {
+            None => state.pilot.push(value),
+            Some(second) => second.series.push(value),
+        }
+        state.boots += 1;
+        state.nanos += nanos;
+        state.known = Some(known);
+    }
+
+    /// Gives a cell up.
+    pub fn give_up(&mut self, cell: &Cell) {
+        self.cells[cell.id as usize].out = true;
+    }
+
+    /// Whether every pilot is complete and the second stage has not been sized yet.
+    #[must_use]
+    pub fn pilots_complete(&self) -> bool {
+        !self.sized
+            && self
+                .plan
+                .cells
+                .iter()
+                .zip(&self.cells)
+                .all(|(cell, state)| state.out || state.boots >= cell.measure.pilot_boots)
+    }
+
+    /// Sizes the second stage by the pilots. Where `nanos_left` do not suffice for what all cells ask for, each gets the
+    /// same share of what it asks for.
+    pub fn size(&mut self, nanos_left: u64) {
+        self.sized = true;
+        let mut asked = 0.0;
+        for (cell, state) in self.plan.cells.iter().zip(&mut self.cells) {
+            if state.out {
+                continue;
+            }
+            let series = Series::from_pilot(&state.pilot);
+            let measure = &cell.measure;
+            let wanted = series
+                .size(log_half_width(measure.precision), measure.confidence)
+                .min(measure.max_boots);
+            let second = Second { series, wanted };
+            asked += f64::from(second.missing()) * state.nanos_per_boot();
+            state.second = Some(second);
+        }
+        let share = (nanos_left as f64 / asked).min(1.0);
+        for second in self.cells.iter_mut().filter_map(|state| state.second.as_mut()) {
+            // A share of a u32: non-negative and in range.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let granted = (f64::from(second.missing()) * share) as u32;
+            second.wanted = second.counted() + granted;
+        }
+    }
+}
+
+impl CellState {
+    fn boots_left(&self, cell: &Cell) -> u32 {
+        if self.out {
+            return 0;
+        }
+        match &self.second {
+            None => cell.measure.pilot_boots.saturating_sub(self.boots),
+            Some(second) => second
+                .missing()
+                .min(cell.measure.max_boots.saturating_sub(self.boots)),
+        }
+    }
+
+    fn nanos_per_boot(&self) -> f64 {
+        self.nanos as f64 / f64::from(self.boots.max(1))
+    }
+}

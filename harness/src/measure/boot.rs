@@ -1,0 +1,235 @@
+//! A boot: fresh memory, a fresh guest, and one thread for each vCPU.
+
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+
+use vtax_reports::record::{Sample, Side};
+use vtax_scenarios::memory::arena_bytes;
+use vtax_scenarios::plan::{Backing, Cell, Pinning};
+use vtax_workloads::machine::RAM_BASE;
+
+use super::BootError;
+use super::block::Stopwatch;
+use super::rendezvous::Rendezvous;
+use super::worker::{Arena, Harvest, Shared, Worker};
+use crate::guest::embedded::{Vm, VmConfig};
+use crate::guest::layout;
+use crate::guest::mailbox::Mailbox;
+use crate::guest::native::NativeCpu;
+use crate::guest::ram::{Ram, RamConfig};
+use crate::host::affinity::Pinned;
+use crate::host::disturbance::DisturbanceProbe;
+use crate::host::root::HostRoot;
+use crate::rig::Rig;
+use crate::watchdog::Slot;
+
+/// Virtual address of a baseline's own memory: beyond any guest RAM, aligned to 1 GiB.
+const BASELINE_BASE: u64 = 0x400_0000_0000;
+
+/// What is known of a cell once its first boot is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Units of work in a block.
+    pub iterations: u64,
+    /// The checksum that they must come to.
+    pub checksum: u64,
+}
+
+/// One boot of one cell.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec<'a> {
+    /// The cell.
+    pub cell: &'a Cell,
+    /// Its boot, from 0.
+    pub boot: u32,
+    /// The plan's seed.
+    pub seed: u64,
+    /// What earlier boots found out.
+    pub known: Option<Known>,
+    /// Share of extra, unaccounted work in guest blocks: a planted slowdown. Normally 0.
+    pub planted: f64,
+    /// Set when the user wants to stop: the boot then ends after its round.
+    pub stop: &'a AtomicBool,
+}
+
+impl Spec<'_> {
+    /// Units of unaccounted work for a guest block of `iterations`.
+    #[must_use]
+    pub fn planted_iterations(&self, iterations: u64) -> u64 {
+        let extra = (iterations as f64 * self.planted).round();
+        // A share of a count: non-negative, and the cast saturates.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let extra = extra as u64;
+        extra
+    }
+}
+
+/// What a boot brought.
+#[derive(Debug)]
+pub struct Outcome {
+    /// All blocks, in order per vCPU.
+    pub samples: Vec<Sample>,
+    /// Single latencies in TSC ticks.
+    pub latencies: Vec<(Side, Vec<u32>)>,
+    /// What the next boot of the cell need not find out again.
+    pub known: Known,
+    /// Whether the warm-up ended in a steady state on every vCPU.
+    pub settled: bool,
+}
+
+/// Boots the cell's guest once and measures its rounds.
+///
+/// # Errors
+/// [`BootError`]: it concerns this cell alone.
+pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
+    let guest = &spec.cell.guest;
+    let map = |address, backing| {
+        Ram::map(&RamConfig {
+            address,
+            len: guest.memory,
+            backing,
+            prefault: guest.prefault,
+            numa_node: guest.numa_node,
+        })
+    };
+    let ram = map(RAM_BASE, guest.backing)?;
+    let own = spec
+        .cell
+        .baseline_backing
+        .map(|backing: Backing| map(BASELINE_BASE, backing))
+        .transpose()?;
+    let vm = Vm::create(
+        &rig.kvm,
+        &ram,
+        &rig.image,
+        VmConfig {
+            page_size: guest.page_size,
+            topology: guest.topology,
+            vcpus: guest.vcpus,
+            interrupts: false,
+        },
+    )?;
+    let shared = Shared {
+        meeting: Rendezvous::new(guest.vcpus),
+        known: OnceLock::new(),
+        unsettled: Default::default(),
+        stopping: AtomicBool::new(false),
+    };
+    let harvests = run_all(rig, spec, &ram, own.as_ref(), &vm, &shared)?;
+    let known = shared.known.get().copied().ok_or(BootError::Aborted)?;
+    let settled = harvests.iter().all(|harvest| harvest.settled);
+    let (samples, latencies) = harvests
+        .into_iter()
+        .map(|harvest| (harvest.samples, harvest.latencies))
+        .unzip::<_, _, Vec<_>, Vec<_>>();
+    Ok(Outcome {
+        samples: samples.into_iter().flatten().collect(),
+        latencies: latencies.into_iter().flatten().collect(),
+        known,
+        settled,
+    })
+}
+
+/// Runs every vCPU's thread to its end, and reports the first failure that is not another's.
+fn run_all(
+    rig: &Rig,
+    spec: &Spec<'_>,
+    ram: &Ram,
+    own: Option<&Ram>,
+    vm: &Vm<'_>,
+    shared: &Shared,
+) -> Result<Vec<Harvest>, BootError> {
+    let results = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..spec.cell.guest.vcpus)
+            .map(|index| {
+                std::thread::Builder::new()
+                    .name(format!("vcpu{index}"))
+                    .spawn_scoped(scope, move || {
+                        let result = one(rig, spec, ram, own, vm, shared, index);
+                        if result.is_err() {
+                            shared.meeting.abort();
+                        }
+                        result
+                    })
+                    .inspect_err(|_| shared.meeting.abort())
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| match thread?.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+            .collect::<Vec<Result<Harvest, BootError>>>()
+    });
+    let (harvests, errors): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    let first = errors
+        .into_iter()
+        .filter_map(Result::err)
+        .reduce(|first, next| match first {
+            BootError::Aborted => next,
+            first => first,
+        });
+    match first {
+        Some(error) => Err(error),
+        None => Ok(harvests.into_iter().filter_map(Result::ok).collect()),
+    }
+}
+
+/// One vCPU's thread.
+fn one(
+    rig: &Rig,
+    spec: &Spec<'_>,
+    ram: &Ram,
+    own: Option<&Ram>,
+    vm: &Vm<'_>,
+    shared: &Shared,
+    index: u32,
+) -> Result<Harvest, BootError> {
+    let guest = &spec.cell.guest;
+    let _pinned = cpus_of(&guest.pinning, index, &rig.cpus)
+        .map(|cpu| Pinned::to(&[cpu]))
+        .transpose()?;
+    let mut vcpu = vm.vcpu(index)?;
+    vcpu.watched(Slot::for_this_thread()?);
+    let mailbox = Mailbox::new(ram, layout::mailbox(index));
+    let arena = Arena {
+        ram,
+        offset: layout::arena(guest.memory, guest.vcpus, index),
+        len: arena_bytes(guest.memory, guest.vcpus),
+    };
+    let Some((workload_index, workload)) = vtax_workloads::find(&spec.cell.workload.name) else {
+        // The plan was checked against this binary's catalogue.
+        return Err(BootError::Mailbox(crate::guest::mailbox::MailboxError::Refused(0)));
+    };
+    Worker {
+        spec,
+        workload,
+        workload_index: workload_index as u64,
+        index,
+        vcpu,
+        native: NativeCpu::new(&rig.image, mailbox, index),
+        mailbox,
+        arena,
+        native_arena: own.map_or(arena, |own| Arena { ram: own, ..arena }),
+        stopwatch: Stopwatch {
+            probe: DisturbanceProbe::for_this_thread(&HostRoot::default()),
+            clock: rig.clock,
+            bound: rig.bound,
+            run_start: rig.run_start,
+        },
+        shared,
+    }
+    .run(&rig.image)
+}
+
+/// The CPU that a vCPU is bound to; `None`: wherever the scheduler puts it.
+fn cpus_of(pinning: &Pinning, vcpu: u32, allowed: &[u32]) -> Option<u32> {
+    let place = vcpu as usize;
+    match pinning {
+        Pinning::None => None,
+        Pinning::OneToOne => allowed.get(place).copied(),
+        Pinning::List(list) => list.get(place).copied(),
+        Pinning::AllOn(cpu) => Some(*cpu),
+    }
+}

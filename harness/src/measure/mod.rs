@@ -1,0 +1,61 @@
+//! One boot of one cell, from fresh memory to its samples.
+//!
+//! ```text
+//! boot::boot ──► RAM, VM, one worker thread per vCPU ──► worker: set-up, identity, warm-up, rounds ──► block ──► Sample
+//! ```
+//!
+//! Every vCPU has one thread, which is both the vCPU's thread and its native twin's.
+
+pub mod block;
+pub mod boot;
+pub mod calibrate;
+pub mod rendezvous;
+pub mod worker;
+
+use crate::guest::embedded::VmError;
+use crate::guest::fault::GuestFault;
+use crate::guest::mailbox::MailboxError;
+use crate::guest::ram::RamError;
+use crate::host::affinity::AffinityError;
+
+/// Why a boot has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// Guest memory could not be had or was left.
+    #[error(transparent)]
+    Ram(#[from] RamError),
+    /// The guest could not be made.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// The guest failed.
+    #[error(transparent)]
+    Fault(#[from] GuestFault),
+    /// The payload refused a request.
+    #[error(transparent)]
+    Mailbox(#[from] MailboxError),
+    /// A thread could not be bound to its CPU.
+    #[error(transparent)]
+    Affinity(#[from] AffinityError),
+    /// The two sides do not execute the same bytes.
+    #[error("native and guest do not execute the same code: {0}")]
+    Identity(String),
+    /// Native and reference disagree, so nothing this workload says can be believed.
+    #[error("the workload's checksum is {got:#x} where the reference computes {expected:#x}: miscomputed on the {side} side")]
+    Checksum {
+        /// Which side.
+        side: &'static str,
+        /// What it computed.
+        got: u64,
+        /// What it should be.
+        expected: u64,
+    },
+    /// A thread or the watchdog could not be started.
+    #[error("starting a vCPU thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// Another vCPU of the same guest failed first.
+    #[error("another vCPU failed")]
+    Aborted,
+    /// A workload of the diagnostic family came back.
+    #[error("the diagnostic workload {0} was expected to fault and did not")]
+    NoFault(String),
+}

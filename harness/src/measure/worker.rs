@@ -1,0 +1,327 @@
+//! A vCPU's thread through one boot: set-up, identity, warm-up, rounds.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vtax_reports::record::{Marks, Sample, Side};
+use vtax_scenarios::order::{BlockKind, child_seed, round_order};
+use vtax_workloads::abi::{LATENCY_SLOTS, Op};
+use vtax_workloads::{Family, Latencies, Prepare, Workload};
+
+use super::block::{Block, Stopwatch};
+use super::boot::{Known, Spec};
+use super::rendezvous::Rendezvous;
+use super::{BootError, calibrate};
+use crate::guest::Executor;
+use crate::guest::embedded::vcpu::EmbeddedVcpu;
+use crate::guest::image::Image;
+use crate::guest::mailbox::{Answer, Mailbox, Request};
+use crate::guest::native::NativeCpu;
+use crate::guest::ram::Ram;
+
+/// Warm-up passes; a boot that is still getting faster then is measured all the same, and says so.
+pub const MAX_WARM_UP: usize = 8;
+
+/// A warm-up block is this part of a block.
+const WARM_UP_PART: u64 = 4;
+
+/// A side has settled when its last block is at most this much faster than its best before.
+const SETTLED: f64 = 0.98;
+
+/// Keeps the workloads' seeds apart from the plan's other random choices.
+const WORKLOAD_STREAM: u64 = 16;
+
+const PAGE: usize = 4096;
+
+/// A stretch of memory that a workload works on.
+#[derive(Clone, Copy, Debug)]
+pub struct Arena<'a> {
+    /// The mapping it lies in.
+    pub ram: &'a Ram,
+    /// Where in it.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// What all vCPU threads of a boot share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Where they meet before each block.
+    pub meeting: Rendezvous,
+    /// What vCPU 0 found out for all.
+    pub known: OnceLock<Known>,
+    /// For each warm-up pass: whether some side of some vCPU has not settled.
+    pub unsettled: [AtomicBool; MAX_WARM_UP],
+    /// vCPU 0 has seen that the user wants to stop.
+    pub stopping: AtomicBool,
+}
+
+/// One vCPU and its native twin, on one thread.
+pub struct Worker<'a> {
+    /// What to measure.
+    pub spec: &'a Spec<'a>,
+    /// The workload.
+    pub workload: &'static Workload,
+    /// Its number in the catalogue.
+    pub workload_index: u64,
+    /// Which vCPU.
+    pub index: u32,
+    /// The guest's side.
+    pub vcpu: EmbeddedVcpu<'a>,
+    /// The host's side.
+    pub native: NativeCpu<'a>,
+    /// Their mailbox.
+    pub mailbox: Mailbox<'a>,
+    /// The guest's arena.
+    pub arena: Arena<'a>,
+    /// The native side's arena: the guest's, or its own.
+    pub native_arena: Arena<'a>,
+    /// The clocks.
+    pub stopwatch: Stopwatch,
+    /// The other vCPUs.
+    pub shared: &'a Shared,
+}
+
+/// What a vCPU's thread brings back.
+#[derive(Debug, Default)]
+pub struct Harvest {
+    /// Its blocks.
+    pub samples: Vec<Sample>,
+    /// Single latencies in ticks.
+    pub latencies: Vec<(Side, Vec<u32>)>,
+    /// Whether the warm-up ended in a steady state.
+    pub settled: bool,
+}
+
+impl Worker<'_> {
+    /// Goes through the boot.
+    ///
+    /// # Errors
+    /// The guest failed, or the sides are not comparable.
+    pub fn run(mut self, image: &Image) -> Result<Harvest, BootError> {
+        if self.workload.family == Family::Diagnostic {
+            self.guest(Op::Run, 1)?;
+            return Err(BootError::NoFault(self.workload.name.to_owned()));
+        }
+        self.check_identity(image)?;
+        self.set_up()?;
+        let known = self.learn()?;
+        let mut harvest = Harvest::default();
+        self.warm_up(known, &mut harvest)?;
+        for round in 0..self.spec.cell.measure.rounds {
+            if self.index == 0 && self.spec.stop.load(Ordering::Relaxed) {
+                self.shared.stopping.store(true, Ordering::Relaxed);
+            }
+            self.shared.meeting.meet()?;
+            if self.shared.stopping.load(Ordering::Relaxed) {
+                break;
+            }
+            let order = round_order(self.spec.seed, self.spec.cell.id, self.spec.boot, round);
+            for (position, kind) in (0..).zip(order) {
+                let side = match kind {
+                    BlockKind::Native => Side::Native,
+                    BlockKind::Guest => Side::Guest,
+                    BlockKind::Control => Side::Control,
+                };
+                let mut block = self.block(side, known.iterations)?;
+                if block.answer.checksum != known.checksum {
+                    block.sample.marks = block.sample.marks.union(Marks::CHECKSUM);
+                }
+                self.keep(block, round, position, &mut harvest);
+            }
+        }
+        Ok(harvest)
+    }
+
+    /// Both sides see the same code at the same address.
+    fn check_identity(&mut self, image: &Image) -> Result<(), BootError> {
+        let native = self.native(Op::Identity, 0)?;
+        let guest = self.guest(Op::Identity, 0)?;
+        let expected = (image.text_hash, image.header.payload);
+        for (side, answer) in [("native", native), ("guest", guest)] {
+            if (answer.checksum, answer.code_address) != expected {
+                return Err(BootError::Identity(format!(
+                    "the {side} side sees code {:#x} at {:#x}, the image has {:#x} at {:#x}",
+                    answer.checksum, answer.code_address, expected.0, expected.1
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lays out the arenas, and lets the guest touch its own, so that no block meets the set-up's page faults.
+    fn set_up(&mut self) -> Result<(), BootError> {
+        self.native(Op::Setup, 0)?;
+        if self.has_own_baseline() {
+            // By the native twin: faster, and it leaves the same bytes.
+            self.mailbox
+                .put(&self.request(Op::Setup, 0, self.arena))?;
+            self.native.execute()?;
+            self.mailbox.take()?;
+        }
+        if self.workload.prepare == Prepare::Nothing {
+            self.guest(Op::Touch, 0)?;
+            self.native(Op::Touch, 0)?;
+        }
+        Ok(())
+    }
+
+    fn has_own_baseline(&self) -> bool {
+        self.arena.ram.address() != self.native_arena.ram.address()
+    }
+
+    /// Block size and checksum: known from an earlier boot of the cell, or found out by vCPU 0 for all.
+    fn learn(&mut self) -> Result<Known, BootError> {
+        if self.index == 0 {
+            let known = match self.spec.known {
+                Some(known) => known,
+                None => self.find_out()?,
+            };
+            // Only vCPU 0 sets it, once.
+            let _ = self.shared.known.set(known);
+        }
+        self.shared.meeting.meet()?;
+        self.shared.known.get().copied().ok_or(BootError::Aborted)
+    }
+
+    fn find_out(&mut self) -> Result<Known, BootError> {
+        let params = &self.spec.cell.workload.params;
+        let clock = self.stopwatch.clock;
+        let most = (self.workload.max_iterations)(params);
+        let iterations = calibrate::iterations(self.spec.cell.measure.block_nanos, most, |count| {
+            self.prepare(Side::Native)?;
+            Ok(clock.nanos(self.native(Op::Run, count)?.ticks))
+        })?;
+        // The reference is this binary's own compilation of the workload: other code, so a miscompiled or
+        // miscomputed payload is noticed.
+        let checksum = self.reference(iterations);
+        Ok(Known {
+            iterations,
+            checksum,
+        })
+    }
+
+    /// The workload as compiled into the harness, on fresh memory.
+    fn reference(&self, iterations: u64) -> u64 {
+        let params = &self.spec.cell.workload.params;
+        let bytes = usize::try_from((self.workload.footprint)(params)).unwrap_or(usize::MAX);
+        let mut memory = vec![0; bytes + PAGE];
+        let start = memory.as_ptr().align_offset(PAGE);
+        let arena = &mut memory[start..start + bytes];
+        let mut slots = Box::new([0; LATENCY_SLOTS]);
+        let (mut len, mut dropped) = (0, 0);
+        let mut latencies = Latencies::new(&mut slots, &mut len, &mut dropped);
+        let seed = self.workload_seed();
+        if self.workload.prepare == Prepare::Nothing {
+            (self.workload.setup)(arena, params, seed);
+        }
+        (self.workload.run)(arena, params, iterations, seed, &mut latencies)
+    }
+
+    /// Runs short blocks on both sides until neither is getting faster on any vCPU.
+    fn warm_up(&mut self, known: Known, harvest: &mut Harvest) -> Result<(), BootError> {
+        let shared = self.shared;
+        let iterations = (known.iterations / WARM_UP_PART).max(1);
+        let mut best = [f64::INFINITY; 2];
+        for (pass, unsettled) in (0..).zip(&shared.unsettled) {
+            for (position, side) in [(0, Side::Native), (1, Side::Guest)] {
+                let mut block = self.block(side, iterations)?;
+                let ticks = block.answer.ticks as f64;
+                let best = &mut best[usize::from(position)];
+                if ticks < SETTLED * *best {
+                    unsettled.store(true, Ordering::Relaxed);
+                }
+                *best = best.min(ticks);
+                block.sample.marks = block.sample.marks.union(Marks::WARMUP);
+                block.answer.latencies.clear();
+                self.keep(block, pass, position, harvest);
+            }
+            shared.meeting.meet()?;
+            if !unsettled.load(Ordering::Relaxed) {
+                harvest.settled = true;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One timed block; all vCPUs start theirs together.
+    fn block(&mut self, side: Side, iterations: u64) -> Result<Block, BootError> {
+        self.prepare(side)?;
+        let mut request = self.request(Op::Run, iterations, self.arena_of(side));
+        if side == Side::Guest {
+            request.planted = self.spec.planted_iterations(iterations);
+        }
+        self.shared.meeting.meet()?;
+        let executor: &mut dyn Executor = match side {
+            Side::Guest => &mut self.vcpu,
+            Side::Native | Side::Control => &mut self.native,
+        };
+        self.stopwatch.time(side, executor, self.mailbox, &request)
+    }
+
+    /// Brings the arena into the state in which each block must find it.
+    fn prepare(&self, side: Side) -> Result<(), BootError> {
+        if self.workload.prepare == Prepare::Discard {
+            let arena = self.arena_of(side);
+            arena.ram.discard(arena.offset, arena.len)?;
+        }
+        Ok(())
+    }
+
+    fn arena_of(&self, side: Side) -> Arena<'_> {
+        match side {
+            Side::Guest => self.arena,
+            Side::Native | Side::Control => self.native_arena,
+        }
+    }
+
+    fn keep(&self, mut block: Block, round: u32, position: u8, harvest: &mut Harvest) {
+        block.sample.cell = self.spec.cell.id;
+        block.sample.boot = self.spec.boot;
+        block.sample.round = round;
+        block.sample.position = position;
+        block.sample.vcpu = u16::try_from(self.index).unwrap_or(u16::MAX);
+        if !block.answer.latencies.is_empty() && !block.sample.marks.is_void() {
+            harvest
+                .latencies
+                .push((block.sample.side, block.answer.latencies));
+        }
+        harvest.samples.push(block.sample);
+    }
+
+    /// An untimed request on the host.
+    fn native(&mut self, op: Op, iterations: u64) -> Result<Answer, BootError> {
+        self.mailbox
+            .put(&self.request(op, iterations, self.native_arena))?;
+        self.native.execute()?;
+        Ok(self.mailbox.take()?)
+    }
+
+    /// An untimed request in the guest.
+    fn guest(&mut self, op: Op, iterations: u64) -> Result<Answer, BootError> {
+        self.mailbox
+            .put(&self.request(op, iterations, self.arena))?;
+        self.vcpu.execute()?;
+        Ok(self.mailbox.take()?)
+    }
+
+    fn request(&self, op: Op, iterations: u64, arena: Arena<'_>) -> Request {
+        Request {
+            op,
+            workload: self.workload_index,
+            arena: arena.ram.address() + arena.offset,
+            arena_len: arena.len,
+            iterations,
+            planted: 0,
+            params: self.spec.cell.workload.params,
+            seed: self.workload_seed(),
+        }
+    }
+
+    /// The same for all boots and vCPUs of a cell, so that all must come to the same checksum.
+    fn workload_seed(&self) -> u64 {
+        child_seed(self.spec.seed, &[WORKLOAD_STREAM, self.spec.cell.id.into()])
+    }
+}
