@@ -98,9 +98,9 @@ mod tests {
         }
 
         #[test]
-        fn no_size_panics(memory: u64, vcpus: u32) {
-            arena_bytes(memory, vcpus);
-            memory_for_arenas(memory, vcpus);
+        fn any_size_has_an_answer(memory: u64, vcpus: u32) {
+            prop_assert!(arena_bytes(memory, vcpus) <= memory);
+            prop_assert!(memory_for_arenas(memory, vcpus).is_none_or(|enough| enough >= MIN_MEMORY_BYTES));
         }
     }
 }

@@ -1,0 +1,163 @@
+//! A plan in words, for `vtax scenario explain`.
+
+use crate::plan::{Backing, Cell, ClaimOver, PageSize, Pinning, Plan};
+use crate::units::{duration_text, percent_text, size_text};
+
+impl Cell {
+    /// Blocks in one boot, warm-up apart.
+    #[must_use]
+    pub fn blocks_per_boot(&self) -> u64 {
+        u64::from(self.measure.rounds) * 3
+    }
+
+    /// Nanoseconds that the blocks of the pilot boots take; setting up the guests comes on top.
+    #[must_use]
+    pub fn pilot_nanos(&self) -> u64 {
+        self.blocks_per_boot()
+            .saturating_mul(self.measure.pilot_boots.into())
+            .saturating_mul(self.measure.block_nanos)
+    }
+}
+
+impl Plan {
+    /// Nanoseconds that the blocks of all cells' pilot boots take.
+    #[must_use]
+    pub fn pilot_nanos(&self) -> u64 {
+        self.cells
+            .iter()
+            .fold(0, |sum: u64, cell| sum.saturating_add(cell.pilot_nanos()))
+    }
+}
+
+/// What a plan will do, for people: its cells, boots, blocks and the time that they take at least.
+#[must_use]
+pub fn explain(plan: &Plan) -> String {
+    let over = match plan.claim.over {
+        ClaimOver::Cpu => "CPU-bound work",
+        ClaimOver::Memory => "memory-bound work",
+        ClaimOver::All => "all work",
+    };
+    let mut text = format!("{}\n", plan.scenario);
+    if !plan.description.is_empty() {
+        text += &format!("{}\n", plan.description);
+    }
+    text += &format!(
+        "\nClaim: a guest runs {over} at {} of native or better.\n\
+         Seed {}. Cells take turns: each sweep boots every cell once, in a new random order.\n\
+         Pilots of all {} cells: {} in blocks, of a budget of {}. Setting up guests comes on top;\n\
+         the rest of the budget goes to the boots that the wanted precision takes.\n\n",
+        percent_text(plan.claim.ratio),
+        plan.seed,
+        plan.cells.len(),
+        rough_duration(plan.pilot_nanos()),
+        rough_duration(plan.budget_nanos),
+    );
+    let mut rows = vec![
+        [
+            "cell",
+            "vCPUs",
+            "pinning",
+            "memory",
+            "backing",
+            "baseline",
+            "guest pages",
+            "boots",
+            "blocks a boot",
+            "pilot",
+            "precision",
+        ]
+        .map(str::to_owned),
+    ];
+    rows.extend(plan.cells.iter().map(row));
+    text += &table(&rows);
+    text
+}
+
+fn row(cell: &Cell) -> [String; 11] {
+    let guest = &cell.guest;
+    let measure = &cell.measure;
+    [
+        cell.label.clone(),
+        guest.vcpus.to_string(),
+        pinning_text(&guest.pinning),
+        size_text(guest.memory),
+        backing_text(guest.backing).to_owned(),
+        cell.baseline_backing
+            .map_or("same", backing_text)
+            .to_owned(),
+        page_size_text(guest.page_size).to_owned(),
+        format!("{}–{}", measure.pilot_boots, measure.max_boots),
+        format!(
+            "{} × {}",
+            cell.blocks_per_boot(),
+            duration_text(measure.block_nanos)
+        ),
+        rough_duration(cell.pilot_nanos()),
+        format!(
+            "±{} at {}",
+            percent_text(measure.precision),
+            percent_text(measure.confidence)
+        ),
+    ]
+}
+
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    rows.iter()
+        .map(|row| {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
+            format!("{}\n", cells.join("  ").trim_end())
+        })
+        .collect()
+}
+
+/// What a backing is called in a scenario file.
+pub(crate) fn backing_text(backing: Backing) -> &'static str {
+    match backing {
+        Backing::Small => "4k",
+        Backing::Thp => "thp",
+        Backing::Huge2M => "2M",
+        Backing::Huge1G => "1G",
+    }
+}
+
+fn page_size_text(page_size: PageSize) -> &'static str {
+    match page_size {
+        PageSize::Size4K => "4k",
+        PageSize::Size2M => "2M",
+        PageSize::Size1G => "1G",
+    }
+}
+
+fn pinning_text(pinning: &Pinning) -> String {
+    match pinning {
+        Pinning::None => "none".to_owned(),
+        Pinning::OneToOne => "one-to-one".to_owned(),
+        Pinning::List(cpus) => format!("{cpus:?}"),
+        Pinning::AllOn(cpu) => format!("all on {cpu}"),
+    }
+}
+
+/// A time to two or three digits, for people.
+pub(crate) fn rough_duration(nanos: u64) -> String {
+    let seconds = nanos as f64 / 1e9;
+    if seconds < 1.0 {
+        format!("{:.0} ms", seconds * 1e3)
+    } else if seconds < 120.0 {
+        format!("{seconds:.1} s")
+    } else if seconds < 7200.0 {
+        format!("{:.1} min", seconds / 60.0)
+    } else {
+        format!("{:.1} h", seconds / 3600.0)
+    }
+}

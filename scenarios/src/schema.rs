@@ -1,0 +1,506 @@
+//! What a user may write. The JSON Schema of these types drives the check of keys, the hints of errors and the
+//! completion in editors.
+//!
+//! Every table is optional but `[[workload]]`; what is left out takes the default that its description names. Tables
+//! are tagged externally and never flattened, because spans survive neither.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use toml::Spanned;
+use vtax_workloads::{CATALOGUE, Param, ParamKind};
+
+use crate::plan::{Backing, ClaimOver, PageSize};
+use crate::units::{Duration, Percent, parse_size, serde_error, size_text};
+
+/// Version of the file format.
+pub const SCHEMA: u32 = 1;
+
+/// A value with its place in the file, where it was written at all.
+pub(crate) type Given<T> = Option<Spanned<T>>;
+
+/// A scenario: what to measure, on which guests, how precisely, and what is claimed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Document {
+    /// Version of this file format: 1.
+    #[serde(default)]
+    #[schemars(with = "u32", required, range(min = 1, max = 1), example = 1)]
+    pub schema: Given<u32>,
+    /// A short name for results and file names, such as `quick`.
+    #[serde(default)]
+    #[schemars(with = "String", required, example = &"quick")]
+    pub name: Given<String>,
+    /// What it is for.
+    #[serde(default)]
+    #[schemars(example = &"How close is this host's guest to bare metal?")]
+    pub description: String,
+    /// Seed of every random choice. Default: 1. `--seed` overrides it.
+    #[serde(default)]
+    #[schemars(with = "u64", example = 1)]
+    pub seed: Given<u64>,
+    /// The guest of every cell.
+    #[serde(default)]
+    #[expect(
+        dead_code,
+        reason = "read for its types; cells take theirs from `Settings`"
+    )]
+    pub guest: GuestSpec,
+    /// The native side.
+    #[serde(default)]
+    #[expect(
+        dead_code,
+        reason = "read for its types; cells take theirs from `Settings`"
+    )]
+    pub baseline: BaselineSpec,
+    /// How precisely and for how long to measure.
+    #[serde(default)]
+    pub measure: MeasureSpec,
+    /// What is claimed of guest performance.
+    #[serde(default)]
+    pub claim: ClaimSpec,
+    /// What runs, one `[[workload]]` table each.
+    #[serde(default)]
+    #[schemars(required, length(min = 1))]
+    #[expect(
+        dead_code,
+        reason = "read for its types; `workload` reads the values with their places"
+    )]
+    pub workload: Vec<WorkloadSpec>,
+    /// Measures every combination of the values given here. A key is the path of a field of `[guest]`, `[baseline]` or
+    /// `[measure]`, such as `"guest.backing"`, or of a workload's parameter, such as `"workload.mem-latency.size"`.
+    #[serde(default)]
+    #[schemars(with = "MatrixSpec")]
+    #[expect(dead_code, reason = "`matrix` reads it")]
+    pub matrix: IgnoredAny,
+}
+
+/// The fields that the matrix may vary.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Settings {
+    #[serde(default)]
+    pub guest: GuestSpec,
+    #[serde(default)]
+    pub baseline: BaselineSpec,
+    #[serde(default)]
+    pub measure: MeasureSpec,
+}
+
+/// The guest of every cell.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct GuestSpec {
+    /// Number of vCPUs, or `"all"`: as many as the host has CPUs for vtax. Default: 1.
+    #[schemars(with = "VcpusSpec")]
+    pub vcpus: Given<VcpusSpec>,
+    /// How the vCPUs appear to the guest. Default: one socket with one thread per core.
+    #[schemars(with = "TopologySpec")]
+    pub topology: Given<TopologySpec>,
+    /// Guest RAM, a multiple of 2 MiB from 16 MiB up; or what each vCPU's arena shall have, such as `"32MiB per vcpu"`.
+    /// Default: 64 MiB.
+    #[schemars(with = "MemorySpec")]
+    pub memory: Given<MemorySpec>,
+    /// What backs guest RAM on the host: 4 KiB pages, transparent huge pages, 2 MiB or 1 GiB pages of hugetlbfs.
+    /// Default: 4k.
+    #[schemars(with = "Backing")]
+    pub backing: Given<Backing>,
+    /// Whether the host populates guest RAM before the guest starts. Default: true.
+    #[schemars(with = "bool", example = true)]
+    pub prefault: Given<bool>,
+    /// NUMA node that guest RAM is bound to. Default: none.
+    #[schemars(with = "u32", example = 0)]
+    pub numa_node: Given<u32>,
+    /// Page size of the guest's own page tables. Default: 2M.
+    #[schemars(with = "PageSize")]
+    pub page_size: Given<PageSize>,
+    /// Where vCPU threads may run: `"none"`, `"one-to-one"`, a list with one host CPU for each vCPU, or
+    /// `{ all-on = CPU }`. Default: one-to-one.
+    #[schemars(with = "PinningSpec")]
+    pub pinning: Given<PinningSpec>,
+}
+
+/// The native side.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct BaselineSpec {
+    /// What backs the native side's memory. Default: `"same"`, the very pages of the guest.
+    #[schemars(with = "BaselineBacking")]
+    pub backing: Given<BaselineBacking>,
+}
+
+/// What backs the native side's memory.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+pub(crate) enum BaselineBacking {
+    /// The very pages of the guest.
+    #[serde(rename = "same")]
+    Same,
+    /// 4 KiB pages of its own.
+    #[serde(rename = "4k")]
+    Small,
+    /// Transparent huge pages of its own.
+    #[serde(rename = "thp")]
+    Thp,
+    /// 2 MiB pages of its own from hugetlbfs.
+    #[serde(rename = "2M")]
+    Huge2M,
+    /// 1 GiB pages of its own from hugetlbfs.
+    #[serde(rename = "1G")]
+    Huge1G,
+}
+
+impl BaselineBacking {
+    pub(crate) fn own(self) -> Option<Backing> {
+        match self {
+            Self::Same => None,
+            Self::Small => Some(Backing::Small),
+            Self::Thp => Some(Backing::Thp),
+            Self::Huge2M => Some(Backing::Huge2M),
+            Self::Huge1G => Some(Backing::Huge1G),
+        }
+    }
+}
+
+/// How precisely and for how long to measure.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct MeasureSpec {
+    /// Wanted half-width of the ratio's interval, relative. Default: 0.5 %. `--precision` overrides it.
+    #[schemars(with = "Percent", example = &"0.5%")]
+    pub precision: Given<Percent>,
+    /// Confidence of the interval. Default: 95 %.
+    #[schemars(with = "Percent", example = &"95%")]
+    pub confidence: Given<Percent>,
+    /// Wall-clock time of the whole run. Default: 60 s. `--budget` overrides it.
+    #[schemars(with = "Duration", example = &"60s")]
+    pub budget: Given<Duration>,
+    /// Length that each timed block aims at, from 10 ms up. Default: 12 ms.
+    #[schemars(with = "Duration", example = &"12ms")]
+    pub block: Given<Duration>,
+    /// Rounds per boot, each with one native, one guest and one control block. Default: 3.
+    #[schemars(with = "u32", range(min = 1, max = 10_000), example = 3)]
+    pub rounds: Given<u32>,
+    /// Boots of the pilot stage, whose variance sizes the rest. Default: 10.
+    #[schemars(with = "u32", range(min = 2, max = 10_000), example = 10)]
+    pub pilot_boots: Given<u32>,
+    /// Most boots of one cell. Default: 1000, or `pilot-boots` where that is more.
+    #[schemars(with = "u32", range(min = 2, max = 1_000_000), example = 1000)]
+    pub max_boots: Given<u32>,
+}
+
+/// What is claimed of guest performance.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct ClaimSpec {
+    /// Guest performance as a share of native, at least. Default: 97 %.
+    #[schemars(with = "Percent", example = &"97%")]
+    pub ratio: Given<Percent>,
+    /// Which cells decide: those with CPU-bound workloads, with memory-bound ones, or all. Default: all.
+    #[schemars(with = "ClaimOver")]
+    pub over: Given<ClaimOver>,
+}
+
+/// One workload of the catalogue.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = parameters_of_each_workload)]
+#[expect(
+    dead_code,
+    reason = "read for its types; `workload` reads the values with their places"
+)]
+pub(crate) struct WorkloadSpec {
+    /// Its name in the catalogue.
+    #[serde(default)]
+    #[schemars(required, schema_with = "workload_names")]
+    pub name: Given<String>,
+    /// Its parameters. A list of values makes one cell for each.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    pub params: BTreeMap<String, IgnoredAny>,
+}
+
+/// Measures every combination of the values given here.
+#[derive(JsonSchema)]
+#[expect(
+    dead_code,
+    reason = "describes `[matrix]` in the JSON Schema; `matrix` reads it"
+)]
+pub(crate) struct MatrixSpec {
+    /// Further combinations: tables of path and value. What they leave out keeps the value it has outside the matrix.
+    #[serde(default)]
+    include: Vec<BTreeMap<String, serde_json::Value>>,
+    /// Combinations to leave out: tables of path and value, all of which must match. `workload` may be among the keys.
+    #[serde(default)]
+    exclude: Vec<BTreeMap<String, serde_json::Value>>,
+    #[serde(flatten)]
+    axes: BTreeMap<String, Vec<serde_json::Value>>,
+}
+
+/// Number of vCPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VcpusSpec {
+    /// As many as the host has CPUs for vtax.
+    All,
+    /// This many.
+    Count(u32),
+}
+
+/// How the vCPUs appear to the guest.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TopologySpec {
+    /// Sockets. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1), example = 1)]
+    pub sockets: u32,
+    /// Cores per socket. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1), example = 1)]
+    pub cores: u32,
+    /// Threads per core. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1), example = 1)]
+    pub threads: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Size of guest RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemorySpec {
+    /// Bytes in all.
+    Total(u64),
+    /// Bytes of each vCPU's arena.
+    PerVcpu(u64),
+}
+
+/// Where vCPU threads may run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PinningSpec {
+    None,
+    OneToOne,
+    List(Vec<u32>),
+    AllOn(u32),
+}
+
+impl<'de> Deserialize<'de> for VcpusSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Vcpus;
+        impl Visitor<'_> for Vcpus {
+            type Value = VcpusSpec;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number of vCPUs or \"all\"")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<VcpusSpec, E> {
+                u32::try_from(number)
+                    .map(VcpusSpec::Count)
+                    .map_err(|_| E::custom(format_args!("{number} is no number of vCPUs")))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<VcpusSpec, E> {
+                match text {
+                    "all" => Ok(VcpusSpec::All),
+                    _ => Err(E::custom(format_args!("`{text}` is no number of vCPUs"))),
+                }
+            }
+        }
+        deserializer.deserialize_any(Vcpus)
+    }
+}
+
+impl JsonSchema for VcpusSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "Vcpus".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [{ "type": "integer", "minimum": 1 }, { "const": "all" }],
+            "examples": [2, "all"],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for MemorySpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Memory;
+        impl Visitor<'_> for Memory {
+            type Value = MemorySpec;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a size such as \"64MiB\" or \"32MiB per vcpu\"")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<MemorySpec, E> {
+                match text.trim_end().strip_suffix("per vcpu") {
+                    Some(arena) => parse_size(arena).map(MemorySpec::PerVcpu),
+                    None => parse_size(text).map(MemorySpec::Total),
+                }
+                .map_err(|error| serde_error(&error))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<MemorySpec, E> {
+                self.visit_str(&number.to_string())
+            }
+        }
+        deserializer.deserialize_any(Memory)
+    }
+}
+
+impl JsonSchema for MemorySpec {
+    fn schema_name() -> Cow<'static, str> {
+        "Memory".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|TiB)\s*(per vcpu\s*)?$",
+            "examples": ["64MiB", "32MiB per vcpu"],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for PinningSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pinning;
+        impl<'de> Visitor<'de> for Pinning {
+            type Value = PinningSpec;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("\"none\", \"one-to-one\", a list of host CPUs or { all-on = CPU }")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<PinningSpec, E> {
+                match text {
+                    "none" => Ok(PinningSpec::None),
+                    "one-to-one" => Ok(PinningSpec::OneToOne),
+                    _ => Err(E::custom(format_args!("`{text}` is no way of pinning"))),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<PinningSpec, A::Error> {
+                let mut cpus = Vec::new();
+                while let Some(cpu) = list.next_element()? {
+                    cpus.push(cpu);
+                }
+                Ok(PinningSpec::List(cpus))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PinningSpec, A::Error> {
+                let mut cpu = None;
+                while let Some(key) = map.next_key::<String>()? {
+                    if key != "all-on" {
+                        return Err(A::Error::custom(format_args!(
+                            "`{key}` is no way of pinning"
+                        )));
+                    }
+                    cpu = Some(map.next_value()?);
+                }
+                cpu.map(PinningSpec::AllOn)
+                    .ok_or_else(|| A::Error::custom("the table has no key `all-on`"))
+            }
+        }
+        deserializer.deserialize_any(Pinning)
+    }
+}
+
+impl JsonSchema for PinningSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "Pinning".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let cpu = json_schema!({ "type": "integer", "minimum": 0 });
+        json_schema!({
+            "anyOf": [
+                { "enum": ["none", "one-to-one"] },
+                { "type": "array", "items": cpu, "minItems": 1 },
+                {
+                    "type": "object",
+                    "properties": { "all-on": cpu },
+                    "required": ["all-on"],
+                    "additionalProperties": false,
+                },
+            ],
+            "examples": ["one-to-one", "none", [0, 1], { "all-on": 0 }],
+        })
+    }
+}
+
+fn workload_names(_: &mut SchemaGenerator) -> Schema {
+    let names: Vec<&str> = CATALOGUE.iter().map(|workload| workload.name).collect();
+    json_schema!({ "enum": names })
+}
+
+/// Lets an editor complete the parameters that belong to the workload's name.
+fn parameters_of_each_workload(schema: &mut Schema) {
+    let rules: Vec<serde_json::Value> = CATALOGUE
+        .iter()
+        .map(|workload| {
+            let params: serde_json::Map<String, serde_json::Value> = workload
+                .params
+                .iter()
+                .map(|param| (param.name.to_owned(), parameter_schema(param)))
+                .collect();
+            serde_json::json!({
+                "if": { "properties": { "name": { "const": workload.name } } },
+                "then": { "properties": {
+                    "params": { "properties": params, "additionalProperties": false },
+                } },
+            })
+        })
+        .collect();
+    if !rules.is_empty() {
+        schema.insert("allOf".to_owned(), rules.into());
+    }
+}
+
+fn parameter_schema(param: &Param) -> serde_json::Value {
+    let one = match param.kind {
+        ParamKind::Bytes => serde_json::json!({ "type": "string" }),
+        ParamKind::Count => {
+            serde_json::json!({ "type": "integer", "minimum": param.min, "maximum": param.max })
+        }
+        ParamKind::Choice(words) => serde_json::json!({ "enum": words }),
+    };
+    serde_json::json!({
+        "description": format!("{} Default: {}.", param.help, parameter_text(param, param.default)),
+        "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }],
+    })
+}
+
+/// A parameter's value as a user writes it.
+#[must_use]
+pub fn parameter_text(param: &Param, value: u64) -> String {
+    match param.kind {
+        ParamKind::Bytes => size_text(value),
+        ParamKind::Count => value.to_string(),
+        ParamKind::Choice(words) => usize::try_from(value)
+            .ok()
+            .and_then(|index| words.get(index))
+            .map_or_else(|| value.to_string(), |word| (*word).to_owned()),
+    }
+}
+
+/// The JSON Schema of a scenario file (the committed `scenario.schema.json`), for completion in editors.
+#[must_use]
+pub fn json_schema() -> String {
+    let schema = document_schema();
+    format!("{schema:#}\n")
+}
+
+/// The schema with all definitions inlined, so that it can be walked beside a document.
+pub(crate) fn document_schema() -> serde_json::Value {
+    let mut settings = schemars::generate::SchemaSettings::draft2020_12();
+    settings.inline_subschemas = true;
+    let mut schema = settings.into_generator().into_root_schema_for::<Document>();
+    schema.insert("title".to_owned(), "vtax scenario".into());
+    schema.to_value()
+}

@@ -1,0 +1,147 @@
+//! The parsed document before it is given types: look-up, replacement and removal, with every value's place in the
+//! file kept.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A value with its place.
+pub(crate) type Node<'i> = Spanned<DeValue<'i>>;
+
+/// The value under `key` and the key's own place.
+pub(crate) fn entry<'t, 'i>(
+    table: &'t DeTable<'i>,
+    key: &str,
+) -> Option<(Range<usize>, &'t Node<'i>)> {
+    let (name, value) = table.get_key_value(key)?;
+    Some((name.span(), value))
+}
+
+/// The table under `key`, where there is one.
+pub(crate) fn table<'t, 'i>(table: &'t DeTable<'i>, key: &str) -> Option<&'t DeTable<'i>> {
+    match entry(table, key)?.1.get_ref() {
+        DeValue::Table(inner) => Some(inner),
+        _ => None,
+    }
+}
+
+/// A table's entries in the order of the file.
+pub(crate) fn in_file_order<'t, 'i>(
+    table: &'t DeTable<'i>,
+) -> Vec<(&'t str, Range<usize>, &'t Node<'i>)> {
+    let mut entries: Vec<_> = table
+        .iter()
+        .map(|(key, value)| (key.get_ref().as_ref(), key.span(), value))
+        .collect();
+    entries.sort_by_key(|(_, span, _)| span.start);
+    entries
+}
+
+/// Puts `value` at `path`, making tables on the way and replacing whatever else is in the way.
+pub(crate) fn set<'i>(table: &mut DeTable<'i>, path: &[&str], value: Node<'i>) {
+    let Some((&key, rest)) = path.split_first() else {
+        return;
+    };
+    let span = value.span();
+    if rest.is_empty() {
+        put(table, key, value);
+        return;
+    }
+    let is_table = self::table(table, key).is_some();
+    if !is_table {
+        put(
+            table,
+            key,
+            Spanned::new(span, DeValue::Table(DeTable::new())),
+        );
+    }
+    if let Some(DeValue::Table(inner)) = table.get_mut(key).map(Spanned::get_mut) {
+        set(inner, rest, value);
+    }
+}
+
+fn put<'i>(table: &mut DeTable<'i>, key: &str, value: Node<'i>) {
+    table.remove(key);
+    table.insert(Spanned::new(value.span(), key.to_owned().into()), value);
+}
+
+/// Removes the innermost entry or list element that lies at `span`, key or value. Returns the path to it.
+pub(crate) fn remove_at(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<Vec<String>> {
+    let mut path = Vec::new();
+    remove_in_table(table, span, &mut path).then_some(path)
+}
+
+fn remove_in_table(table: &mut DeTable<'_>, span: &Range<usize>, path: &mut Vec<String>) -> bool {
+    for (key, value) in table.iter_mut() {
+        path.push(key.get_ref().to_string());
+        if remove_in_value(value, span, path) {
+            return true;
+        }
+        path.pop();
+    }
+    let found = table
+        .iter()
+        .find(|(key, value)| key.span() == *span || value.span() == *span)
+        .map(|(key, _)| key.get_ref().to_string());
+    let Some(name) = found else { return false };
+    table.remove(name.as_str());
+    path.push(name);
+    true
+}
+
+fn remove_in_value(value: &mut Node<'_>, span: &Range<usize>, path: &mut Vec<String>) -> bool {
+    match value.get_mut() {
+        DeValue::Table(inner) => remove_in_table(inner, span, path),
+        DeValue::Array(items) => {
+            for item in items.iter_mut() {
+                if remove_in_value(item, span, path) {
+                    return true;
+                }
+            }
+            let before = items.len();
+            *items = items
+                .iter()
+                .filter(|item| item.span() != *span)
+                .cloned()
+                .collect();
+            items.len() < before
+        }
+        _ => false,
+    }
+}
+
+/// A value as text: strings bare, all else as in TOML.
+pub(crate) fn text(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(items) => {
+            let items: Vec<String> = items.iter().map(|item| text(item.get_ref())).collect();
+            format!("[{}]", items.join(", "))
+        }
+        DeValue::Table(inner) => {
+            let entries: Vec<String> = in_file_order(inner)
+                .into_iter()
+                .map(|(key, _, value)| format!("{key} = {}", text(value.get_ref())))
+                .collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+    }
+}
+
+/// What kind of value it is, in TOML's words.
+pub(crate) fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
