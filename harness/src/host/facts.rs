@@ -46,3 +46,59 @@ fn available_memory(root: &HostRoot) -> Option<u64> {
     let left = Cgroup::of(root).ok().and_then(|cgroup| cgroup.memory_left);
     Some(meminfo.mem_available?.min(left.unwrap_or(u64::MAX)))
 }
+
+#[cfg(test)]
+mod tests {
+    use vtax_workloads::Features;
+
+    use super::*;
+    use crate::host::fake;
+
+    #[test]
+    fn a_server_with_everything() {
+        let (tree, probes) = fake::amd_metal();
+        let facts = facts(&tree.root(), &probes);
+        let expected = HostFacts {
+            cpus: vec![0, 1, 2, 3],
+            numa_nodes: vec![0],
+            free_huge_2m: 500,
+            free_huge_1g: 4,
+            thp: true,
+            guest_1g_pages: true,
+            max_vcpus: 1024,
+            available_memory: 12 << 30,
+            features: Features::AVX2.0 | Features::AES.0 | Features::BITS.0,
+        };
+        assert_eq!(facts, expected);
+    }
+
+    #[test]
+    fn a_host_without_anything_has_nothing() {
+        let (tree, probes) = fake::bare_vm();
+        tree.write(
+            "sys/kernel/mm/transparent_hugepage/enabled",
+            "always madvise [never]",
+        );
+        let facts = facts(&tree.root(), &probes);
+        assert_eq!((facts.free_huge_2m, facts.free_huge_1g), (0, 0));
+        assert_eq!((facts.thp, facts.max_vcpus), (false, 0));
+    }
+
+    #[test]
+    fn the_control_group_bounds_memory() {
+        let (tree, probes) = fake::intel_metal();
+        tree.write("proc/self/cgroup", "0::/job\n");
+        tree.write("sys/fs/cgroup/job/memory.max", "1073741824\n");
+        tree.write("sys/fs/cgroup/job/memory.current", "73741824\n");
+        let facts = facts(&tree.root(), &probes);
+        assert_eq!(facts.available_memory, 1_000_000_000);
+    }
+
+    #[test]
+    fn this_machine_has_a_cpu_and_memory() {
+        let facts = host_facts(&HostRoot::default());
+        assert!(!facts.cpus.is_empty());
+        assert!(facts.available_memory > 0);
+        assert!(!facts.numa_nodes.is_empty());
+    }
+}

@@ -7,6 +7,7 @@ pub mod disturbance;
 pub mod facts;
 #[cfg(test)]
 mod fake;
+pub mod fingerprint;
 pub mod kvm;
 pub mod probes;
 pub mod root;
