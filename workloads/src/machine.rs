@@ -8,7 +8,7 @@ pub const RAM_BASE: u64 = 0x4000_0000;
 /// Where the image stands in guest RAM; `guest-images/bare/image.ld` says the same.
 pub const IMAGE_OFFSET: u64 = 0x20_0000;
 
-/// Port that ring 0 writes when the payload has answered.
+/// Port that ring 3 writes when the payload has answered: the only one it may use (the TSS's I/O bitmap says so).
 pub const PORT_DONE: u16 = 0xf5;
 
 /// Port that ring 0 writes after an exception; its frame ([`FaultFrame`]) is then at RSP.
@@ -17,12 +17,10 @@ pub const PORT_FAULT: u16 = 0xf6;
 /// Port that the PVH entry writes as its very first act: under QEMU an `isa-debug-exit` device ends the machine.
 pub const PORT_FIRST_INSTRUCTION: u16 = 0xf4;
 
-/// Gate 0: hand over to the harness (write [`PORT_DONE`]) and return when it resumes the vCPU.
+/// Gate 1: `wrmsr`, RDI = MSR, RSI = value.
 ///
 /// A gate is `int3` in ring 3 with the gate's number in RAX, arguments in RDI and RSI. `int3` because software
 /// interrupts with an operand and SYSCALL do not reach ring 0 on every KVM back end.
-pub const GATE_DONE: u64 = 0;
-/// Gate 1: `wrmsr`, RDI = MSR, RSI = value.
 pub const GATE_WRITE_MSR: u64 = 1;
 /// Gate 2: `wrmsr` as gate 1, then halt with interrupts on until one arrives, in one section: an interrupt cannot
 /// slip in between and leave the vCPU asleep.

@@ -1,7 +1,7 @@
 //! The freestanding guest of vtax.
 //!
 //! ```text
-//! ring 3:  ring3_entry ──► serve ──► payload (the measured code) ──► gate 0 ──► the harness ──► again
+//! ring 3:  ring3_entry ──► serve ──► payload (the measured code) ──► port ──► the harness ──► again
 //! ring 0:  vectors ──► gate (int3) · timer · IPI · every other exception: a fault frame and the fault port
 //! ```
 //!
@@ -64,10 +64,10 @@ global_asm!(
     "2:",
     "mov rdi, rbx",
     "call {serve}",
-    "xor eax, eax",
-    "int3",
+    "out {port}, al",
     "jmp 2b",
     serve = sym serve,
+    port = const vtax_workloads::machine::PORT_DONE,
 );
 
 /// Answers one request in the guest: a probe of the guest's own machinery, or the payload.

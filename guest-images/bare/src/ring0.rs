@@ -5,8 +5,8 @@
 use core::arch::global_asm;
 
 use vtax_workloads::machine::{
-    GATE_TRIPLE_FAULT, GATE_WRITE_MSR, GATE_WRITE_MSR_AND_HALT, PORT_DONE, PORT_FAULT,
-    PORT_FIRST_INSTRUCTION, VECTOR_IPI, VECTOR_TIMER,
+    GATE_TRIPLE_FAULT, GATE_WRITE_MSR, GATE_WRITE_MSR_AND_HALT, PORT_FAULT, PORT_FIRST_INSTRUCTION,
+    VECTOR_IPI, VECTOR_TIMER,
 };
 
 /// Bytes between two entries.
@@ -58,7 +58,6 @@ global_asm!(
     "je 4f",
     "cmp eax, {gate_triple}",
     "je 5f",
-    "out {port_done}, al",
     "iretq",
     "3:",
     "mov ecx, edi",
@@ -103,7 +102,6 @@ global_asm!(
     timer = const VECTOR_TIMER,
     ipi = const VECTOR_IPI,
     port_fault = const PORT_FAULT,
-    port_done = const PORT_DONE,
     gate_msr = const GATE_WRITE_MSR,
     gate_halt = const GATE_WRITE_MSR_AND_HALT,
     gate_triple = const GATE_TRIPLE_FAULT,

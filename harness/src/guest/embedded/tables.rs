@@ -3,7 +3,7 @@
 
 use vtax_scenarios::plan::PageSize;
 use vtax_workloads::machine::{
-    AREA_GDT, AREA_IST_STACK, AREA_RING0_STACK, AREA_TSS, RAM_BASE, RING0_CS, TSS_SELECTOR,
+    AREA_GDT, AREA_IST_STACK, AREA_RING0_STACK, AREA_TSS, PORT_DONE, RAM_BASE, RING0_CS, TSS_SELECTOR,
 };
 
 use crate::guest::image::Image;
@@ -16,8 +16,12 @@ const PRESENT_WRITABLE_USER: u64 = 0b111;
 const ACCESSED_DIRTY: u64 = 0b110_0000;
 const LARGE: u64 = 1 << 7;
 
-/// Limit of the task-state segment. It has no I/O permission bitmap: ring 3 has no port.
-pub const TSS_LIMIT: u32 = 0x67;
+/// Offset of the I/O permission bitmap in the task-state segment: right behind its fixed part.
+const IO_BITMAP: u16 = 0x68;
+/// Bytes of the bitmap: ports 0 to 255.
+const IO_BITMAP_LEN: u16 = 32;
+/// Limit of the task-state segment: one byte of ones must follow the bitmap (Intel SDM vol. 1, 20.5.2).
+pub const TSS_LIMIT: u32 = (IO_BITMAP + IO_BITMAP_LEN) as u32;
 /// Limit of the global descriptor table: up to the two-slot TSS descriptor.
 pub const GDT_LIMIT: u16 = TSS_SELECTOR + 15;
 /// Limit of the interrupt descriptor table: 256 gates.
@@ -130,8 +134,11 @@ pub fn descriptors(ram: &Ram, vcpu: u32) -> Result<(), RamError> {
     ] {
         ram.write(gdt + selector, &descriptor)?;
     }
-    // RSP0 and IST1 (Intel SDM vol. 3, 9.7); the I/O map base lies beyond the limit.
+    // RSP0 and IST1 (Intel SDM vol. 3, 9.7). Ring 3 has one port: the one by which it hands over.
     ram.write(area + AREA_TSS + 4, &(RAM_BASE + area + AREA_RING0_STACK))?;
     ram.write(area + AREA_TSS + 36, &(RAM_BASE + area + AREA_IST_STACK))?;
-    ram.write(area + AREA_TSS + 102, &0xffff_u16)
+    ram.write(area + AREA_TSS + 102, &IO_BITMAP)?;
+    let mut bitmap = [0xff_u8; IO_BITMAP_LEN as usize + 1];
+    bitmap[usize::from(PORT_DONE / 8)] &= !(1 << (PORT_DONE % 8));
+    ram.write_bytes(area + AREA_TSS + u64::from(IO_BITMAP), &bitmap)
 }
