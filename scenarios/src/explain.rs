@@ -29,6 +29,8 @@ impl Plan {
     }
 }
 
+const COLUMNS: usize = 11;
+
 /// What a plan will do, for people: its cells, boots, blocks and the time that they take at least.
 #[must_use]
 pub fn explain(plan: &Plan) -> String {
@@ -69,11 +71,24 @@ pub fn explain(plan: &Plan) -> String {
         .map(str::to_owned),
     ];
     rows.extend(plan.cells.iter().map(row));
-    text += &table(&rows);
+    let (alike, varied): (Vec<usize>, Vec<usize>) = (0..COLUMNS).partition(|&column| {
+        column > 0
+            && rows[1..]
+                .windows(2)
+                .all(|pair| pair[0][column] == pair[1][column])
+    });
+    if let Some(first) = rows.get(1) {
+        let alike: Vec<String> = alike
+            .iter()
+            .map(|&column| format!("{} {}", rows[0][column], first[column]))
+            .collect();
+        text += &format!("In all cells: {}.\n\n", alike.join(", "));
+    }
+    text += &table(&rows, &varied);
     text
 }
 
-fn row(cell: &Cell) -> [String; 11] {
+fn row(cell: &Cell) -> [String; COLUMNS] {
     let guest = &cell.guest;
     let measure = &cell.measure;
     [
@@ -101,20 +116,19 @@ fn row(cell: &Cell) -> [String; 11] {
     ]
 }
 
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+/// The given columns, aligned.
+fn table(rows: &[[String; COLUMNS]], columns: &[usize]) -> String {
     let width = |column: usize| {
         rows.iter()
             .map(|row| row[column].chars().count())
             .max()
             .unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..N).map(width).collect();
     rows.iter()
         .map(|row| {
-            let cells: Vec<String> = row
+            let cells: Vec<String> = columns
                 .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:width$}"))
+                .map(|&column| format!("{:width$}", row[column], width = width(column)))
                 .collect();
             format!("{}\n", cells.join("  ").trim_end())
         })
@@ -122,7 +136,7 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 }
 
 /// What a backing is called in a scenario file.
-pub(crate) fn backing_text(backing: Backing) -> &'static str {
+fn backing_text(backing: Backing) -> &'static str {
     match backing {
         Backing::Small => "4k",
         Backing::Thp => "thp",

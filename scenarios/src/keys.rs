@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue, Deserializer};
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::suggest;
-use crate::tree;
+use crate::tree::{self, Removed};
 
 /// Reports unknown and missing keys. Removes the unknown ones.
 pub(crate) fn check(schema: &Value, document: &mut DeTable<'_>, errors: &mut Diagnostics) {
@@ -125,22 +125,49 @@ pub(crate) fn read<T: DeserializeOwned>(
             Err(error) => error,
         };
         let at = error.span().unwrap_or(0..0);
-        let path = tree::remove_at(&mut table, &at);
-        let mut lines = error.message().lines();
-        let mut diagnostic = Diagnostic::new(at, lines.next().unwrap_or("wrong value"));
-        diagnostic.help.extend(lines.map(str::to_owned));
-        if let Some(path) = &path
-            && let Some((name, schema)) = path.last().zip(node(schema, path))
-        {
-            diagnostic.title = format!("`{}`: {}", path.join("."), diagnostic.title);
-            if diagnostic.help.is_empty() {
-                diagnostic = diagnostic.help(how_to_write(name, schema));
-            }
-        }
-        errors.push(diagnostic);
-        if path.is_none() || errors.is_full() {
+        let removed = tree::remove_at(&mut table, &at);
+        errors.push(wrong_value(schema, at, error.message(), removed.as_ref()));
+        if removed.is_none() || errors.is_full() {
             return None;
         }
+    }
+}
+
+/// An error of serde's, said with what the schema knows of the place.
+fn wrong_value(
+    schema: &Value,
+    at: Range<usize>,
+    message: &str,
+    removed: Option<&Removed<'_>>,
+) -> Diagnostic {
+    let mut lines = message.lines();
+    let mut diagnostic = Diagnostic::new(at, lines.next().unwrap_or("wrong value"));
+    diagnostic.help.extend(lines.map(str::to_owned));
+    let place = removed.and_then(|removed| {
+        let name = removed.path.last()?;
+        Some((removed, name, node(schema, &removed.path)?))
+    });
+    let Some((Removed { path, value }, name, schema)) = place else {
+        return diagnostic;
+    };
+    let path = path.join(".");
+    let words = words(schema);
+    if words.is_empty() {
+        diagnostic.title = format!("`{path}`: {}", diagnostic.title);
+    } else {
+        diagnostic.title = match value {
+            DeValue::String(text) => format!("`{path}` cannot be `{text}`"),
+            other => format!("`{path}` cannot be {}", tree::kind(other)),
+        };
+        let meant = suggest::nearest(&tree::text(value), words.iter().map(String::as_str));
+        if let Some(meant) = meant {
+            return diagnostic.help(format!("did you mean \"{meant}\"?"));
+        }
+    }
+    if diagnostic.help.is_empty() {
+        diagnostic.help(how_to_write(name, schema))
+    } else {
+        diagnostic
     }
 }
 
@@ -162,9 +189,10 @@ pub(crate) fn keys_of(schema: &Value) -> Vec<&str> {
 
 /// One line on how to write `name = …`, from the schema's examples or the words that it allows.
 fn how_to_write(name: &str, schema: &Value) -> String {
-    let words: Vec<String> = words(schema);
+    let words = words(schema);
     if !words.is_empty() {
-        return format!("write {name} = {}", words.join(" or "));
+        let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        return format!("write {name} = {}", quoted.join(" or "));
     }
     let examples: Vec<String> = schema["examples"]
         .as_array()
@@ -176,8 +204,8 @@ fn how_to_write(name: &str, schema: &Value) -> String {
         return format!("write for example {name} = {}", examples.join(" or "));
     }
     match schema["type"].as_str() {
-        Some("array") => format!("write a table [[{name}]]"),
-        Some("object") => format!("write a table [{name}]"),
+        Some("array") => format!("write at least one table [[{name}]]"),
+        Some("object") => format!("write a table: {name} = {{ … }}"),
         _ => schema["description"]
             .as_str()
             .unwrap_or_default()
@@ -185,7 +213,7 @@ fn how_to_write(name: &str, schema: &Value) -> String {
     }
 }
 
-/// The words that an enumeration allows, quoted.
+/// The words that an enumeration allows.
 fn words(schema: &Value) -> Vec<String> {
     let constants = schema["oneOf"]
         .as_array()
@@ -197,7 +225,7 @@ fn words(schema: &Value) -> Vec<String> {
         .into_iter()
         .flatten()
         .chain(constants)
-        .map(toml_text)
+        .filter_map(|word| word.as_str().map(str::to_owned))
         .collect()
 }
 
@@ -209,6 +237,10 @@ fn toml_text(value: &Value) -> String {
                 .map(|(key, value)| format!("{key} = {}", toml_text(value)))
                 .collect();
             format!("{{ {} }}", entries.join(", "))
+        }
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(toml_text).collect();
+            format!("[{}]", items.join(", "))
         }
         other => other.to_string(),
     }

@@ -1,9 +1,14 @@
 //! Scenario files: what a user may write, the errors that point at it, and the plan it becomes.
 //!
 //! ```text
-//! text (TOML) ──schema──► Scenario ──check──► errors with line and column
-//!                             └────plan──► Plan: cells, boots in seeded order ──host──► what this host cannot do
+//! text ──toml──► tree ──keys──► what is written ──check──► what is meant
+//!                 │              (schema)                       │
+//!                 └──matrix──► axes ──combine──► combinations ──load──► Plan: cells ──order──► boots and blocks
+//!                                                                        └──host──► what this host cannot run
 //! ```
+//!
+//! Whatever is wrong on the way is a [`diagnostic::Diagnostic`] that points at its place in the file; all of them are
+//! reported at once.
 //!
 //! Pure: nothing here reads the host, the clock or the environment.
 #![forbid(unsafe_code)]
@@ -13,6 +18,7 @@ mod combine;
 pub mod diagnostic;
 mod explain;
 mod filter;
+pub mod host;
 mod keys;
 mod load;
 mod matrix;
@@ -20,6 +26,7 @@ pub mod memory;
 pub mod order;
 pub mod plan;
 pub mod schema;
+pub mod shipped;
 pub mod spans;
 mod suggest;
 mod tree;
@@ -30,3 +37,4 @@ pub use diagnostic::ScenarioError;
 pub use explain::explain;
 pub use load::{Loaded, Overrides, parse};
 pub use schema::json_schema;
+pub use shipped::{list, shipped};

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -27,12 +28,10 @@ pub(crate) type Given<T> = Option<Spanned<T>>;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Document {
     /// Version of this file format: 1.
-    #[serde(default)]
-    #[schemars(with = "u32", required, range(min = 1, max = 1), example = 1)]
+    #[schemars(with = "u32", range(min = 1, max = 1), example = 1)]
     pub schema: Given<u32>,
     /// A short name for results and file names, such as `quick`.
-    #[serde(default)]
-    #[schemars(with = "String", required, example = &"quick")]
+    #[schemars(with = "String", example = &"quick")]
     pub name: Given<String>,
     /// What it is for.
     #[serde(default)]
@@ -63,13 +62,12 @@ pub(crate) struct Document {
     #[serde(default)]
     pub claim: ClaimSpec,
     /// What runs, one `[[workload]]` table each.
-    #[serde(default)]
-    #[schemars(required, length(min = 1))]
+    #[schemars(with = "Vec<WorkloadSpec>", length(min = 1))]
     #[expect(
         dead_code,
         reason = "read for its types; `workload` reads the values with their places"
     )]
-    pub workload: Vec<WorkloadSpec>,
+    pub workload: Option<Vec<WorkloadSpec>>,
     /// Measures every combination of the values given here. A key is the path of a field of `[guest]`, `[baseline]` or
     /// `[measure]`, such as `"guest.backing"`, or of a workload's parameter, such as `"workload.mem-latency.size"`.
     #[serde(default)]
@@ -212,8 +210,7 @@ pub(crate) struct ClaimSpec {
 )]
 pub(crate) struct WorkloadSpec {
     /// Its name in the catalogue.
-    #[serde(default)]
-    #[schemars(required, schema_with = "workload_names")]
+    #[schemars(with = "WorkloadName")]
     pub name: Given<String>,
     /// Its parameters. A list of values makes one cell for each.
     #[serde(default)]
@@ -434,9 +431,18 @@ impl JsonSchema for PinningSpec {
     }
 }
 
-fn workload_names(_: &mut SchemaGenerator) -> Schema {
-    let names: Vec<&str> = CATALOGUE.iter().map(|workload| workload.name).collect();
-    json_schema!({ "enum": names })
+/// A name in the catalogue.
+struct WorkloadName;
+
+impl JsonSchema for WorkloadName {
+    fn schema_name() -> Cow<'static, str> {
+        "WorkloadName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<&str> = CATALOGUE.iter().map(|workload| workload.name).collect();
+        json_schema!({ "enum": names })
+    }
 }
 
 /// Lets an editor complete the parameters that belong to the workload's name.
@@ -502,5 +508,15 @@ pub(crate) fn document_schema() -> serde_json::Value {
     settings.inline_subschemas = true;
     let mut schema = settings.into_generator().into_root_schema_for::<Document>();
     schema.insert("title".to_owned(), "vtax scenario".into());
+    // Absent values are written as such: TOML has no null that could be their default.
+    RecursiveTransform(|schema: &mut Schema| {
+        if schema
+            .get("default")
+            .is_some_and(serde_json::Value::is_null)
+        {
+            schema.remove("default");
+        }
+    })
+    .transform(&mut schema);
     schema.to_value()
 }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 /// A value with its place.
 pub(crate) type Node<'i> = Spanned<DeValue<'i>>;
@@ -66,49 +66,72 @@ fn put<'i>(table: &mut DeTable<'i>, key: &str, value: Node<'i>) {
     table.insert(Spanned::new(value.span(), key.to_owned().into()), value);
 }
 
-/// Removes the innermost entry or list element that lies at `span`, key or value. Returns the path to it.
-pub(crate) fn remove_at(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<Vec<String>> {
-    let mut path = Vec::new();
-    remove_in_table(table, span, &mut path).then_some(path)
+/// What [`remove_at`] took out.
+pub(crate) struct Removed<'i> {
+    /// Keys from the root down to it; a list's element has the path of the list.
+    pub path: Vec<String>,
+    pub value: DeValue<'i>,
 }
 
-fn remove_in_table(table: &mut DeTable<'_>, span: &Range<usize>, path: &mut Vec<String>) -> bool {
+/// Removes the innermost entry or list element that lies at `span`, key or value.
+pub(crate) fn remove_at<'i>(table: &mut DeTable<'i>, span: &Range<usize>) -> Option<Removed<'i>> {
+    let mut path = Vec::new();
+    let value = remove_in_table(table, span, &mut path)?;
+    Some(Removed { path, value })
+}
+
+fn remove_in_table<'i>(
+    table: &mut DeTable<'i>,
+    span: &Range<usize>,
+    path: &mut Vec<String>,
+) -> Option<DeValue<'i>> {
     for (key, value) in table.iter_mut() {
         path.push(key.get_ref().to_string());
-        if remove_in_value(value, span, path) {
-            return true;
+        let removed = match value.get_mut() {
+            DeValue::Table(inner) => remove_in_table(inner, span, path),
+            DeValue::Array(items) => remove_in_list(items, span, path),
+            _ => None,
+        };
+        if removed.is_some() {
+            return removed;
         }
         path.pop();
     }
-    let found = table
+    let name = table
         .iter()
         .find(|(key, value)| key.span() == *span || value.span() == *span)
-        .map(|(key, _)| key.get_ref().to_string());
-    let Some(name) = found else { return false };
-    table.remove(name.as_str());
+        .map(|(key, _)| key.get_ref().to_string())?;
+    let removed = table.remove(name.as_str()).map(Spanned::into_inner);
     path.push(name);
-    true
+    removed
 }
 
-fn remove_in_value(value: &mut Node<'_>, span: &Range<usize>, path: &mut Vec<String>) -> bool {
-    match value.get_mut() {
-        DeValue::Table(inner) => remove_in_table(inner, span, path),
-        DeValue::Array(items) => {
-            for item in items.iter_mut() {
-                if remove_in_value(item, span, path) {
-                    return true;
-                }
-            }
-            let before = items.len();
-            *items = items
-                .iter()
-                .filter(|item| item.span() != *span)
-                .cloned()
-                .collect();
-            items.len() < before
+fn remove_in_list<'i>(
+    items: &mut DeArray<'i>,
+    span: &Range<usize>,
+    path: &mut Vec<String>,
+) -> Option<DeValue<'i>> {
+    for item in items.iter_mut() {
+        let removed = match item.get_mut() {
+            DeValue::Table(inner) => remove_in_table(inner, span, path),
+            DeValue::Array(items) => remove_in_list(items, span, path),
+            _ => None,
+        };
+        if removed.is_some() {
+            return removed;
         }
-        _ => false,
     }
+    let removed = items
+        .iter()
+        .find(|item| item.span() == *span)?
+        .get_ref()
+        .clone();
+    *items = items
+        .iter()
+        .filter(|item| item.span() != *span)
+        .cloned()
+        .collect();
+    Some(removed)
 }
 
 /// A value as text: strings bare, all else as in TOML.

@@ -257,6 +257,14 @@ pub fn parse_percent(text: &str) -> Result<f64, UnitError> {
     };
     match unit {
         "%" => Ok(value / 100.0),
+        "" if value <= 1.0 => Err(UnitError::NoUnit {
+            text,
+            write: format!(
+                "{} or {}",
+                quoted(&percent_text(value)),
+                quoted(&format!("{number}%"))
+            ),
+        }),
         "" => Err(UnitError::NoUnit {
             text,
             write: quoted(&format!("{number}%")),
@@ -304,7 +312,7 @@ pub(crate) fn serde_error<E: Error>(error: &UnitError) -> E {
 }
 
 macro_rules! quantity {
-    ($name:ident, $parse:expr, $expecting:literal, $pattern:literal, $examples:tt, $bare:expr) => {
+    ($name:ident, $parse:expr, $expecting:literal, $pattern:literal, $examples:tt) => {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Text;
@@ -324,7 +332,7 @@ macro_rules! quantity {
                     }
 
                     fn visit_f64<E: Error>(self, number: f64) -> Result<$name, E> {
-                        self.visit_str(&$bare(number))
+                        self.visit_str(&number.to_string())
                     }
                 }
                 deserializer.deserialize_any(Text)
@@ -348,21 +356,14 @@ quantity!(
     parse_duration,
     "a time such as \"12ms\"",
     r"^\s*[0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|min)\s*$",
-    ["12ms"],
-    |number: f64| number.to_string()
+    ["12ms"]
 );
 quantity!(
     Percent,
     parse_percent,
     "a share such as \"97%\"",
     r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$",
-    ["97%"],
-    // A share written as 0.97 most likely means 97 %.
-    |number: f64| if (0.0..=1.0).contains(&number) {
-        percent_text(number).trim_end_matches('%').to_owned()
-    } else {
-        number.to_string()
-    }
+    ["97%"]
 );
 
 #[cfg(test)]

@@ -1,0 +1,279 @@
+//! What a host lacks for a plan: a cell that it cannot run is *not testable here*, with the reason and the remedy, and
+//! the other cells run.
+
+use std::fmt;
+
+use vtax_workloads::Features;
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Severity, render};
+use crate::plan::{Backing, Cell, HostFacts, PageSize, Pinning, Plan};
+use crate::spans::{Field, SpanMap};
+use crate::units::size_text;
+
+/// Why a host cannot run a cell. Its `Display` is the reason with the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untestable {
+    /// The field that asks for what is missing.
+    pub field: Field,
+    /// What is missing.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for Untestable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.reason, self.remedy)
+    }
+}
+
+/// For each cell of the plan, in order, why this host cannot run it.
+#[must_use]
+pub fn check(plan: &Plan, facts: &HostFacts) -> Vec<Option<Untestable>> {
+    plan.cells
+        .iter()
+        .map(|cell| untestable(cell, facts))
+        .collect()
+}
+
+/// Why this host cannot run the cell; the first reason, where there are several.
+#[must_use]
+pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let checks = [
+        vcpus,
+        pinning,
+        numa_node,
+        page_size,
+        features,
+        thp,
+        huge_pages_2m,
+        huge_pages_1g,
+        memory,
+    ];
+    checks.into_iter().find_map(|check| check(cell, facts))
+}
+
+fn vcpus(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let (vcpus, most) = (cell.guest.vcpus, facts.max_vcpus);
+    (vcpus > most).then(|| Untestable {
+        field: Field::Vcpus,
+        reason: format!("a guest has {vcpus} vCPUs, KVM here gives it at most {most}"),
+        remedy: format!("write vcpus = {most} or less"),
+    })
+}
+
+fn pinning(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let available = facts.cpus.len();
+    let wanted: &[u32] = match &cell.guest.pinning {
+        Pinning::None => &[],
+        Pinning::List(cpus) => cpus,
+        Pinning::AllOn(cpu) => std::slice::from_ref(cpu),
+        Pinning::OneToOne => {
+            let vcpus = cell.guest.vcpus;
+            return (vcpus as usize > available).then(|| Untestable {
+                field: Field::Vcpus,
+                reason: format!(
+                    "{vcpus} vCPUs pinned one-to-one need as many CPUs, vtax may run on {available}"
+                ),
+                remedy:
+                    "write fewer vcpus or another pinning, or give vtax more CPUs (taskset, cpuset)"
+                        .to_owned(),
+            });
+        }
+    };
+    let missing = wanted.iter().find(|cpu| !facts.cpus.contains(cpu))?;
+    Some(Untestable {
+        field: Field::Pinning,
+        reason: format!("vtax may not run on CPU {missing}, or there is none"),
+        remedy: format!(
+            "write CPUs out of {}, or give vtax more CPUs (taskset, cpuset)",
+            ranges(&facts.cpus)
+        ),
+    })
+}
+
+fn numa_node(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let node = cell.guest.numa_node?;
+    (!facts.numa_nodes.contains(&node)).then(|| Untestable {
+        field: Field::NumaNode,
+        reason: format!("there is no NUMA node {node} with memory"),
+        remedy: format!("write a node out of {}", ranges(&facts.numa_nodes)),
+    })
+}
+
+fn page_size(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    (cell.guest.page_size == PageSize::Size1G && !facts.guest_1g_pages).then(|| Untestable {
+        field: Field::PageSize,
+        reason: "guests here cannot have 1 GiB pages in their page tables".to_owned(),
+        remedy: "write page-size = \"2M\"; it takes a CPU with pdpe1gb and a KVM that offers it"
+            .to_owned(),
+    })
+}
+
+fn features(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let (_, workload) = vtax_workloads::find(&cell.workload.name)?;
+    let needed = (workload.requires)(&cell.workload.params);
+    let missing = Features(needed.0 & !facts.features);
+    if missing == Features::NONE {
+        return None;
+    }
+    let names: Vec<&str> = missing.names().collect();
+    Some(Untestable {
+        field: Field::Workload,
+        reason: format!("this CPU lacks {}", names.join(" ")),
+        remedy: "run this workload on a CPU that has it".to_owned(),
+    })
+}
+
+/// What the cell's memories are backed by: the guest's, and the baseline's where it has its own.
+fn backings(cell: &Cell) -> impl Iterator<Item = (Field, Backing)> {
+    [
+        Some((Field::Backing, cell.guest.backing)),
+        cell.baseline_backing
+            .map(|backing| (Field::BaselineBacking, backing)),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn thp(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let (field, _) = backings(cell).find(|&(_, backing)| backing == Backing::Thp)?;
+    (!facts.thp).then(|| Untestable {
+        field,
+        reason: "transparent huge pages are switched off".to_owned(),
+        remedy: "as root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled".to_owned(),
+    })
+}
+
+fn huge_pages_2m(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    huge_pages(cell, Backing::Huge2M, 2 << 20, facts.free_huge_2m)
+}
+
+fn huge_pages_1g(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    huge_pages(cell, Backing::Huge1G, 1 << 30, facts.free_huge_1g)
+}
+
+fn huge_pages(cell: &Cell, backing: Backing, page_bytes: u64, free: u64) -> Option<Untestable> {
+    let users: Vec<Field> = backings(cell)
+        .filter(|&(_, used)| used == backing)
+        .map(|(field, _)| field)
+        .collect();
+    let needed = cell.guest.memory.div_ceil(page_bytes) * users.len() as u64;
+    if needed <= free {
+        return None;
+    }
+    let pages = format!("hugepages-{}kB/nr_hugepages", page_bytes >> 10);
+    let path = match cell.guest.numa_node {
+        Some(node) => format!("/sys/devices/system/node/node{node}/hugepages/{pages}"),
+        None => format!("/sys/kernel/mm/hugepages/{pages}"),
+    };
+    let page = size_text(page_bytes);
+    Some(Untestable {
+        field: *users.first()?,
+        reason: format!("it needs {needed} free huge pages of {page}, there are {free}"),
+        remedy: format!(
+            "as root, reserve {} more: echo $(($(cat {path}) + {})) > {path}",
+            needed - free,
+            needed - free
+        ),
+    })
+}
+
+fn memory(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let ordinary = |backing| matches!(backing, Backing::Small | Backing::Thp);
+    let count = backings(cell).filter(|&(_, used)| ordinary(used)).count();
+    let needed = cell.guest.memory.saturating_mul(count as u64);
+    let available = facts.available_memory;
+    (needed > available).then(|| Untestable {
+        field: Field::Memory,
+        reason: format!(
+            "it needs {} of memory, {} are available",
+            mib(needed),
+            mib(available)
+        ),
+        remedy: "write less memory, or free some".to_owned(),
+    })
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+/// `0–3, 8`: a list of numbers for reading.
+fn ranges(numbers: &[u32]) -> String {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable();
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if number <= last.saturating_add(1) => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    let runs: Vec<String> = runs
+        .into_iter()
+        .map(|(first, last)| match last - first {
+            0 => first.to_string(),
+            _ => format!("{first}–{last}"),
+        })
+        .collect();
+    if runs.is_empty() {
+        "none".to_owned()
+    } else {
+        runs.join(", ")
+    }
+}
+
+/// What [`check`] found, pointing at the file; each reason once. An error where no cell at all can run, else a warning;
+/// empty where all can. With ANSI colours where `color` is set.
+#[must_use]
+pub fn render_untestable(
+    plan: &Plan,
+    spans: &SpanMap,
+    found: &[Option<Untestable>],
+    color: bool,
+) -> String {
+    let lacking: Vec<(&Cell, &Untestable)> = plan
+        .cells
+        .iter()
+        .zip(found)
+        .filter_map(|(cell, untestable)| Some((cell, untestable.as_ref()?)))
+        .collect();
+    let mut diagnostics = Diagnostics::default();
+    for (cell, untestable) in &lacking {
+        let alike = lacking
+            .iter()
+            .filter(|(_, other)| other == untestable)
+            .count();
+        let label = match alike {
+            1 => cell.label.clone(),
+            2 => format!("{}, and one more cell", cell.label),
+            more => format!("{}, and {} more cells", cell.label, more - 1),
+        };
+        diagnostics.push(
+            Diagnostic::new(
+                spans.get(&cell.label, untestable.field),
+                format!("not testable here: {}", untestable.reason),
+            )
+            .label(label)
+            .help(untestable.remedy.as_str()),
+        );
+    }
+    let severity = if lacking.len() == plan.cells.len() {
+        Severity::Error
+    } else {
+        Severity::Warning
+    };
+    let SpanMap {
+        file_name,
+        source_text,
+        ..
+    } = spans;
+    render(
+        file_name,
+        source_text,
+        severity,
+        &diagnostics.into_sorted(),
+        color,
+    )
+}

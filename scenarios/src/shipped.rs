@@ -1,0 +1,64 @@
+//! The scenarios that ship inside the binary: what a user copies and edits.
+
+use toml::de::{DeTable, DeValue};
+
+use crate::diagnostic::ScenarioError;
+use crate::load::{Loaded, Overrides, parse};
+use crate::tree;
+
+/// A scenario that ships with vtax.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shipped {
+    /// The name that `vtax run NAME` takes; the scenario's own name.
+    pub name: &'static str,
+    /// The file's text.
+    pub text: &'static str,
+}
+
+macro_rules! shipped {
+    ($($name:literal),* $(,)?) => {
+        &[$(Shipped { name: $name, text: include_str!(concat!("../", $name, ".toml")) }),*]
+    };
+}
+
+/// All of them, the default one first.
+static SHIPPED: &[Shipped] = shipped![
+    "quick",
+    "cpu-97",
+    "memory-latency",
+    "hugepages",
+    "pinning",
+    "rate-all-cores",
+];
+
+impl Shipped {
+    /// What it is for, out of its text.
+    #[must_use]
+    pub fn description(&self) -> String {
+        let (document, _) = DeTable::parse_recoverable(self.text);
+        match tree::entry(document.get_ref(), "description").map(|(_, node)| node.get_ref()) {
+            Some(DeValue::String(text)) => text.trim().to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// Its plan.
+    ///
+    /// # Errors
+    /// Where the overrides do not suit it; the files themselves are sound.
+    pub fn load(&self, overrides: &Overrides) -> Result<Loaded, ScenarioError> {
+        parse(&format!("{}.toml", self.name), self.text, overrides)
+    }
+}
+
+/// All shipped scenarios, the default one first.
+#[must_use]
+pub fn list() -> &'static [Shipped] {
+    SHIPPED
+}
+
+/// The shipped scenario of this name.
+#[must_use]
+pub fn shipped(name: &str) -> Option<&'static Shipped> {
+    SHIPPED.iter().find(|scenario| scenario.name == name)
+}

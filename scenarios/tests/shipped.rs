@@ -1,0 +1,94 @@
+//! The scenarios that ship with vtax.
+
+use vtax_scenarios::plan::{BlockKind, HostFacts};
+use vtax_scenarios::{Overrides, explain, host, list, shipped};
+
+fn on_two_cpus() -> Overrides {
+    Overrides {
+        cpus: Some(2),
+        ..Overrides::default()
+    }
+}
+
+#[test]
+fn all_are_sound_described_and_named_after_their_files() {
+    assert!(!list().is_empty());
+    for scenario in list() {
+        let loaded = scenario
+            .load(&on_two_cpus())
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(loaded.plan.scenario, scenario.name);
+        assert_eq!(loaded.plan.description, scenario.description());
+        assert!(!scenario.description().is_empty());
+        assert_eq!(loaded.render_warnings(false), "");
+        assert_eq!(shipped(scenario.name), Some(scenario));
+    }
+}
+
+#[test]
+fn their_plans_explained() {
+    for scenario in list() {
+        let plan = scenario.load(&on_two_cpus()).unwrap().plan;
+        insta::assert_snapshot!(format!("explain_{}", scenario.name), explain(&plan));
+    }
+}
+
+#[test]
+fn rate_mode_grows_with_the_host() {
+    for cpus in [1, 4, 32] {
+        let overrides = Overrides {
+            cpus: Some(cpus),
+            ..Overrides::default()
+        };
+        let plan = shipped("rate-all-cores")
+            .unwrap()
+            .load(&overrides)
+            .unwrap()
+            .plan;
+        assert!(plan.cells.iter().all(|cell| cell.guest.vcpus == cpus));
+    }
+}
+
+#[test]
+fn the_quick_one_leaves_time_for_setting_up_guests() {
+    let plan = shipped("quick")
+        .unwrap()
+        .load(&Overrides::default())
+        .unwrap()
+        .plan;
+    assert!(plan.budget_nanos <= 50_000_000_000);
+    assert!(plan.pilot_nanos() * 2 <= plan.budget_nanos);
+}
+
+#[test]
+fn a_plain_host_runs_some_cells_of_each() {
+    let facts = HostFacts {
+        cpus: vec![0, 1],
+        numa_nodes: vec![0],
+        thp: true,
+        max_vcpus: 32,
+        available_memory: 4 << 30,
+        ..HostFacts::default()
+    };
+    for scenario in list() {
+        let plan = scenario.load(&on_two_cpus()).unwrap().plan;
+        let found = host::check(&plan, &facts);
+        assert!(found.iter().any(Option::is_none), "{}", scenario.name);
+    }
+}
+
+#[test]
+fn plans_survive_json() {
+    for scenario in list() {
+        let plan = scenario.load(&on_two_cpus()).unwrap().plan;
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(
+            serde_json::from_str::<vtax_scenarios::plan::Plan>(&text).unwrap(),
+            plan
+        );
+    }
+    assert_eq!(
+        serde_json::to_string(&BlockKind::Native).unwrap(),
+        "\"native\""
+    );
+}
