@@ -25,12 +25,9 @@ const CALIBRATION: Duration = Duration::from_millis(100);
 /// Share of a block by which the two clocks may differ.
 const RELATIVE_BOUND: f64 = 0.001;
 
-/// What they may differ by on top, besides the cost of entering and leaving the guest: a timer tick in the wrong
-/// moment, and the system call around it.
+/// What they may differ by on top: a timer tick between the two, and, added to it, the cost of entering the guest once
+/// more, since under load it varies by about itself.
 const ABSOLUTE_BOUND_NANOS: u64 = 50_000;
-
-/// Times of that cost that are allowed; it varies with the host's load.
-const ENTRIES_ALLOWED: u64 = 4;
 
 /// How many empty requests its measurement is the best of.
 const EMPTY_REQUESTS: u32 = 32;
@@ -91,7 +88,8 @@ impl Rig {
             clock: TscClock::calibrate(CALIBRATION)?,
             bound: ClockBound {
                 relative: RELATIVE_BOUND,
-                absolute_nanos: ABSOLUTE_BOUND_NANOS + ENTRIES_ALLOWED * entry_nanos,
+                absolute_nanos: ABSOLUTE_BOUND_NANOS + entry_nanos,
+                entry_nanos,
             },
             run_start: now_raw_nanos(),
             cpus: allowed_cpus()?,

@@ -58,13 +58,17 @@ pub struct RunRecord {
     pub not_measured: BTreeMap<u32, NotMeasured>,
 }
 
-/// Bound on the disagreement of the two clocks: `relative × outer + absolute_nanos`.
+/// Bound on the disagreement of the two clocks: a block is void where its outer time, less `entry_nanos` on the guest's
+/// side, differs from its inner time by more than `relative × outer + absolute_nanos`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClockBound {
     /// Share of the block's length.
     pub relative: f64,
-    /// Fixed part, for entering and leaving the guest.
+    /// Fixed part, for what varies in entering and leaving the guest.
     pub absolute_nanos: u64,
+    /// What entering and leaving the guest takes on this host: the shortest of several requests that do nothing.
+    #[serde(default)]
+    pub entry_nanos: u64,
 }
 
 /// Why a cell has no estimate.
@@ -137,9 +141,7 @@ impl Marks {
     /// Void blocks never enter an estimate: what they say is not known to be true.
     #[must_use]
     pub const fn is_void(self) -> bool {
-        self.intersects(Self(
-            Self::CLOCK.0 | Self::CHECKSUM.0 | Self::INTERRUPTED.0,
-        ))
+        self.intersects(Self(Self::CLOCK.0 | Self::CHECKSUM.0 | Self::INTERRUPTED.0))
     }
 
     /// Spoiled blocks are true but disturbed; `estimate` says how they are treated.

@@ -55,7 +55,8 @@ impl Stopwatch {
         if completion == Completion::Interrupted {
             marks = marks.union(Marks::INTERRUPTED);
         }
-        if self.clocks_disagree(answer.ticks, outer_nanos) {
+        let entry = if side == Side::Guest { self.bound.entry_nanos } else { 0 };
+        if self.clocks_disagree(answer.ticks, outer_nanos, entry) {
             marks = marks.union(Marks::CLOCK);
         }
         Ok(Block {
@@ -77,11 +78,11 @@ impl Stopwatch {
         })
     }
 
-    /// The payload's own time lies inside the time around it; entering and leaving the guest is what may come between.
-    fn clocks_disagree(&self, ticks: u64, outer_nanos: u64) -> bool {
+    /// The payload's own time lies inside the time around it; what comes between is entering and leaving the guest.
+    fn clocks_disagree(&self, ticks: u64, outer_nanos: u64, entry_nanos: u64) -> bool {
         let inner = self.clock.nanos(ticks);
         let outer = outer_nanos as f64;
         let allowed = self.bound.relative * outer + self.bound.absolute_nanos as f64;
-        (outer - inner).abs() > allowed
+        (outer - entry_nanos as f64 - inner).abs() > allowed
     }
 }
