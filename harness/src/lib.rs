@@ -7,8 +7,12 @@
 //! ```
 
 pub mod campaign;
+pub mod cli;
 pub mod guest;
 pub mod host;
 pub mod measure;
+pub mod notebook;
+pub mod progress;
 pub mod rig;
+pub mod run;
 pub mod watchdog;

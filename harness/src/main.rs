@@ -1,2 +1,5 @@
-//! The `vtax` binary.
-fn main() {}
+//! The `vtax` binary: see [`vtax::cli`].
+
+fn main() -> std::process::ExitCode {
+    vtax::cli::main()
+}

@@ -1,0 +1,108 @@
+//! Exit codes, and how a failure is told.
+
+use std::process::ExitCode;
+
+use vtax_reports::result::{Results, Verdict};
+use vtax_scenarios::ScenarioError;
+
+use crate::run::RunError;
+
+/// For `vtax --help`.
+pub const HELP: &str = "Exit codes: 0 ok, 1 failed, 2 usage or scenario error, 3 a claim is refuted, 4 undecided, \
+     5 this host cannot do it, 130 interrupted";
+
+/// Failed.
+pub const FAILED: u8 = 1;
+/// Usage or scenario error.
+pub const USAGE: u8 = 2;
+/// A claim is refuted.
+const REFUTED: u8 = 3;
+/// A claim is undecided.
+const UNDECIDED: u8 = 4;
+/// The host cannot do this.
+pub const HOST: u8 = 5;
+/// Interrupted by the user, after everything is in order.
+const INTERRUPTED: u8 = 130;
+
+/// Why a command ended without success.
+#[derive(Debug)]
+pub enum Failure {
+    /// A message and the code that goes with it.
+    Message(anyhow::Error, u8),
+    /// Text that is already laid out (a scenario's errors with their places).
+    Rendered(String, u8),
+    /// The reader of stdout has gone away; nobody is left to tell.
+    BrokenPipe,
+}
+
+impl Failure {
+    /// Tells it on stderr.
+    pub fn report(self) -> ExitCode {
+        match self {
+            Self::Message(error, code) => {
+                anstream::eprintln!("vtax: {error:#}");
+                ExitCode::from(code)
+            }
+            Self::Rendered(text, code) => {
+                anstream::eprintln!("{}", text.trim_end());
+                ExitCode::from(code)
+            }
+            Self::BrokenPipe => ExitCode::SUCCESS,
+        }
+    }
+
+    /// A mistake of the user's.
+    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Message(error.into(), USAGE)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        let broken = error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+            .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe);
+        if broken {
+            Self::BrokenPipe
+        } else {
+            Self::Message(error, FAILED)
+        }
+    }
+}
+
+impl From<ScenarioError> for Failure {
+    fn from(error: ScenarioError) -> Self {
+        // stderr's own stream strips the colours where they are not wanted.
+        Self::Rendered(error.render(true), USAGE)
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let code = if matches!(error, RunError::Rig(_)) {
+            HOST
+        } else {
+            FAILED
+        };
+        Self::Message(error.into(), code)
+    }
+}
+
+/// The exit code that stands for a run's results.
+#[must_use]
+pub fn of(results: &Results) -> ExitCode {
+    let code = if results.interrupted {
+        INTERRUPTED
+    } else if results.cells.iter().any(|cell| cell.failed) {
+        FAILED
+    } else {
+        match results.headline.verdict {
+            Verdict::Holds => 0,
+            Verdict::Refuted => REFUTED,
+            Verdict::Undecided => UNDECIDED,
+            Verdict::NotTestable => HOST,
+        }
+    };
+    ExitCode::from(code)
+}

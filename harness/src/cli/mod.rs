@@ -1,0 +1,96 @@
+//! The command line: arguments in, exit code out. stdout is data, stderr is everything else.
+
+pub mod doctor;
+mod exit;
+mod output;
+mod report;
+mod run;
+mod scenario;
+mod source;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+use exit::Failure;
+
+/// Measures how much of bare-metal performance a KVM guest keeps, why the rest is lost, and how to get it back.
+#[derive(Debug, Parser)]
+#[command(name = "vtax", version, about, propagate_version = true, after_help = exit::HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// When to use colours; NO_COLOR is honoured too.
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
+    color: Colour,
+    /// Say nothing but errors on stderr.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more on stderr.
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure; with no argument the quick scenario.
+    Run(run::RunArgs),
+    /// Rebuild the report and the exports from a run directory, on any machine.
+    Report(report::ReportArgs),
+    /// What this host can and cannot measure, and how to enable it.
+    Doctor(doctor::DoctorArgs),
+    /// Check, explain and list scenario files.
+    #[command(subcommand)]
+    Scenario(scenario::ScenarioCommand),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff): `vtax man | man -l -`.
+    Man,
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.color {
+        Colour::Auto => anstream::ColorChoice::Auto,
+        Colour::Always => anstream::ColorChoice::Always,
+        Colour::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+    let talk = match (arguments.quiet, arguments.verbose) {
+        (true, _) => crate::progress::Talk::Quiet,
+        (_, true) => crate::progress::Talk::Verbose,
+        _ => crate::progress::Talk::Bar,
+    };
+    let result = match arguments.command {
+        Command::Run(args) => run::run(&args, talk),
+        Command::Report(args) => report::run(&args),
+        Command::Doctor(args) => doctor::run(&args).map_err(Failure::from),
+        Command::Scenario(command) => scenario::run(&command),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "vtax", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => man(),
+    };
+    result.unwrap_or_else(|failure| failure.report())
+}
+
+fn man() -> Result<ExitCode, Failure> {
+    clap_mangen::Man::new(Arguments::command())
+        .render(&mut std::io::stdout())
+        .map_err(anyhow::Error::from)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,182 @@
+//! `vtax run`: scenario, plan, measurement, results.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use vtax_reports::store::REPORT_FILE;
+use vtax_scenarios::plan::Plan;
+use vtax_scenarios::spans::SpanMap;
+use vtax_scenarios::units::{parse_duration, parse_percent};
+use vtax_scenarios::{Loaded, Overrides, explain, host};
+
+use super::exit::{self, Failure};
+use super::output::OutputArgs;
+use super::source;
+use crate::progress::{Progress, Talk};
+use crate::run::{Job, run as measure};
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Scenario files, or names of shipped scenarios (`vtax scenario list`).
+    #[arg(value_name = "SCENARIO", default_value = "quick")]
+    scenarios: Vec<String>,
+    /// Run directory to make; with several scenarios, the folder that gets one for each.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Seed of every random choice, in place of the scenario's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Wall-clock budget such as `60s`, in place of the scenario's.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    budget: Option<u64>,
+    /// Wanted half-width of the intervals such as `0.5%`, in place of the scenario's.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    precision: Option<f64>,
+    /// Measure only the cells whose label contains this text (`*` stands for any).
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Say what would be measured, and measure nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+fn duration(text: &str) -> Result<u64, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    parse_percent(text).map_err(|error| error.to_string())
+}
+
+pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
+    let overrides = Overrides {
+        seed: args.seed,
+        budget_nanos: args.budget,
+        precision: args.precision,
+        cpus: None,
+    };
+    // All files are read before the first is measured: a typo in the last must not cost the time of the others.
+    let mut loaded = Vec::new();
+    for name in &args.scenarios {
+        let mut scenario = source::load(name, &overrides)?;
+        if let Some(filter) = &args.filter {
+            scenario = filtered(scenario, filter)?;
+        }
+        loaded.push(scenario);
+    }
+    if args.dry_run {
+        for scenario in &loaded {
+            anstream::print!("{}", explain(&scenario.plan));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let stop = stop_on_signals()?;
+    let mut worst = ExitCode::SUCCESS;
+    for scenario in &loaded {
+        let code = one(args, scenario, loaded.len() > 1, talk, &stop)?;
+        if worst == ExitCode::SUCCESS {
+            worst = code;
+        }
+        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+            return Ok(code);
+        }
+    }
+    Ok(worst)
+}
+
+fn filtered(mut loaded: Loaded, filter: &str) -> Result<Loaded, Failure> {
+    loaded.plan = loaded.plan.filter(filter);
+    if loaded.plan.cells.is_empty() {
+        return Err(Failure::usage(anyhow!(
+            "no cell's label contains {filter:?}; `vtax run --dry-run` lists them"
+        )));
+    }
+    Ok(loaded)
+}
+
+/// Measures one scenario.
+fn one(
+    args: &RunArgs,
+    loaded: &Loaded,
+    several: bool,
+    talk: Talk,
+    stop: &AtomicBool,
+) -> Result<ExitCode, Failure> {
+    let not_testable = not_testable(&loaded.plan, &loaded.spans)?;
+    let dir = match &args.out {
+        Some(dir) if several => dir.join(&loaded.plan.scenario),
+        Some(dir) => dir.clone(),
+        None => default_dir(&loaded.plan.scenario)?,
+    };
+    let results = measure(
+        Job {
+            plan: &loaded.plan,
+            not_testable,
+            dir: &dir,
+            command: std::env::args().collect(),
+            planted: 0.0,
+            stop,
+        },
+        &Progress::new(talk),
+    )?;
+    args.output.show(&results)?;
+    if talk != Talk::Quiet {
+        anstream::eprintln!("report: {}", dir.join(REPORT_FILE).display());
+    }
+    Ok(exit::of(&results))
+}
+
+/// What the host lacks, by cell; an error where no cell at all can run.
+fn not_testable(plan: &Plan, spans: &SpanMap) -> Result<BTreeMap<u32, String>, Failure> {
+    let untestable = host::check(plan, &source::facts());
+    let lacking: BTreeMap<u32, String> = (0..)
+        .zip(&untestable)
+        .filter_map(|(cell, lack)| Some((cell, lack.as_ref()?.to_string())))
+        .collect();
+    if lacking.len() == plan.cells.len() {
+        return Err(Failure::Rendered(
+            host::render_untestable(plan, spans, &untestable, true),
+            exit::HOST,
+        ));
+    }
+    Ok(lacking)
+}
+
+/// SIGINT and SIGTERM ask the run to stop after its round; a second one ends it at once.
+fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        let context = "installing a signal handler";
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .context(context)?;
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context(context)?;
+    }
+    Ok(stop)
+}
+
+/// A new directory under the user's state directory (XDG Base Directory Specification).
+fn default_dir(scenario: &str) -> anyhow::Result<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| std::env::home_dir().map(|home| home.join(".local/state")))
+        .context("neither XDG_STATE_HOME nor HOME is set; say where to put the run with --out DIR")?;
+    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    Ok(first_free(&state.join("vtax/runs").join(format!("{now}-{scenario}"))))
+}
+
+/// The path, or the path with a number behind it: two runs may start in one second.
+fn first_free(path: &Path) -> PathBuf {
+    std::iter::once(path.to_owned())
+        .chain((2..).map(|number| path.with_added_extension(number.to_string())))
+        .find(|candidate| !candidate.exists())
+        .unwrap_or_else(|| path.to_owned())
+}

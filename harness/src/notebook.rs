@@ -1,0 +1,159 @@
+//! What a run writes down while it goes on: the directory on disk, and the same in memory for the estimate at its end.
+
+use std::ops::Range;
+use std::path::Path;
+
+use vtax_reports::estimate::estimate;
+use vtax_reports::html;
+use vtax_reports::record::{NotMeasured, RunRecord, Sample, Side};
+use vtax_reports::result::Results;
+use vtax_reports::store::{
+    Event, LatencyLog, REPORT_FILE, Run, StoreError, Writer, replace_file,
+};
+use vtax_scenarios::plan::Cell;
+
+use crate::measure::boot::Outcome;
+use crate::run::RunError;
+
+/// An open run directory and all that went into it.
+#[derive(Debug)]
+pub struct Notebook {
+    writer: Writer,
+    run: Run,
+}
+
+impl Notebook {
+    /// Makes the run directory and writes the head of the record.
+    ///
+    /// # Errors
+    /// The directory holds a run already, or cannot be written.
+    pub fn open(dir: &Path, record: RunRecord) -> Result<Self, StoreError> {
+        let mut writer = Writer::create(dir, &record)?;
+        let user = rustix::process::getuid().as_raw();
+        writer.event(&Event::now(0, "run-started").with("uid", user))?;
+        Ok(Self {
+            writer,
+            run: Run {
+                record,
+                samples: Vec::new(),
+                latencies: LatencyLog::default(),
+                notes: Vec::new(),
+            },
+        })
+    }
+
+    /// The record as it stands.
+    #[must_use]
+    pub fn record(&self) -> &RunRecord {
+        &self.run.record
+    }
+
+    /// A guest is about to be created.
+    ///
+    /// # Errors
+    /// The event cannot be written.
+    pub fn guest_started(&mut self, at_nanos: u64, cell: &Cell, boot: u32) -> Result<(), StoreError> {
+        self.writer
+            .event(&event(at_nanos, "guest-created", cell, boot))
+    }
+
+    /// A guest has ended; its blocks and latencies go to disk.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn guest_stopped(
+        &mut self,
+        span: Range<u64>,
+        cell: &Cell,
+        boot: u32,
+        outcome: &Outcome,
+    ) -> Result<(), StoreError> {
+        self.writer.samples(&outcome.samples)?;
+        self.latencies(&span, cell, boot, outcome)?;
+        self.writer.event(
+            &event(span.end, "guest-stopped", cell, boot).with("settled", outcome.settled),
+        )
+    }
+
+    fn latencies(
+        &mut self,
+        span: &Range<u64>,
+        cell: &Cell,
+        boot: u32,
+        outcome: &Outcome,
+    ) -> Result<(), StoreError> {
+        for side in [Side::Native, Side::Guest, Side::Control] {
+            let mut histogram = LatencyLog::histogram();
+            let ticks = outcome
+                .latencies
+                .iter()
+                .filter(|(of, _)| *of == side)
+                .flat_map(|(_, ticks)| ticks);
+            for &ticks in ticks {
+                histogram.saturating_record(self.nanos(ticks));
+            }
+            if !histogram.is_empty() {
+                self.writer
+                    .latencies(cell.id, side, boot, span.clone(), &histogram)?;
+                self.run.latencies.insert(cell.id, side, boot, histogram);
+            }
+        }
+        Ok(())
+    }
+
+    fn nanos(&self, ticks: u32) -> u64 {
+        let nanos = (f64::from(ticks) * self.run.record.nanos_per_tick).round();
+        // Non-negative, and at most some seconds.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let nanos = nanos as u64;
+        nanos
+    }
+
+    /// Keeps blocks that are on disk for the estimate.
+    pub fn keep(&mut self, samples: Vec<Sample>) {
+        self.run.samples.extend(samples);
+    }
+
+    /// A cell is over before its time.
+    ///
+    /// # Errors
+    /// The record or the event cannot be written.
+    pub fn cell_failed(
+        &mut self,
+        at_nanos: u64,
+        cell: &Cell,
+        boot: u32,
+        why: NotMeasured,
+    ) -> Result<(), StoreError> {
+        let (NotMeasured::Failed(reason) | NotMeasured::NotTestable(reason)) = &why;
+        self.writer.event(
+            &event(at_nanos, "guest-failed", cell, boot).with("reason", reason.as_str()),
+        )?;
+        self.run.record.not_measured.insert(cell.id, why);
+        self.writer.record(&self.run.record)
+    }
+
+    /// Ends the run: estimates, report, final record.
+    ///
+    /// # Errors
+    /// Something cannot be written; the samples are on disk all the same.
+    pub fn close(mut self, at_nanos: u64, interrupted: bool) -> Result<Results, RunError> {
+        self.run.record.finished = Some(jiff::Timestamp::now().to_string());
+        self.run.record.interrupted = interrupted;
+        let results = estimate(&self.run.record, &self.run.samples, &self.run.latencies);
+        let report = html::render(&self.run, &results)?;
+        replace_file(&self.writer.dir().join(REPORT_FILE), report.as_bytes())?;
+        self.writer.event(
+            &Event::now(at_nanos, "run-finished").with("interrupted", interrupted),
+        )?;
+        self.writer.finish(&self.run.record, &results)?;
+        Ok(results)
+    }
+}
+
+fn event(at_nanos: u64, name: &str, cell: &Cell, boot: u32) -> Event {
+    Event::now(at_nanos, name)
+        .with("cell", cell.id)
+        .with("label", cell.label.as_str())
+        .with("boot", boot)
+}

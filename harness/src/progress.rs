@@ -1,0 +1,67 @@
+//! What the user sees while a run goes on: a bar on stderr.
+//!
+//! It is drawn between boots only, by the thread that is waiting anyway: a ticking thread would disturb the blocks.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::measure::BootError;
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Talk {
+    /// Nothing but errors.
+    Quiet,
+    /// A bar where stderr is a terminal.
+    Bar,
+    /// A line for every boot.
+    Verbose,
+}
+
+/// The progress of one run.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    talk: Talk,
+}
+
+impl Progress {
+    /// Nothing is drawn before [`Progress::start`].
+    #[must_use]
+    pub fn new(talk: Talk) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        bar.set_style(
+            ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} boots, {eta} left  {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        Self { bar, talk }
+    }
+
+    /// The run begins, with this many boots in its pilot.
+    pub fn start(&self, boots: u64) {
+        if self.talk == Talk::Bar {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.reset();
+        self.bar.set_length(boots);
+    }
+
+    /// A boot begins; `left` are still to come, itself included.
+    pub fn boot(&self, label: &str, left: u64) {
+        self.bar.set_length(self.bar.position() + left);
+        self.bar.set_message(label.to_owned());
+        if self.talk == Talk::Verbose {
+            eprintln!("boot {}/{}: {label}", self.bar.position() + 1, self.bar.position() + left);
+        }
+        self.bar.inc(1);
+    }
+
+    /// A cell failed and is over.
+    pub fn failed(&self, label: &str, error: &BootError) {
+        self.bar.suspend(|| eprintln!("{label}: {error}"));
+    }
+
+    /// The run is over.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,165 @@
+//! The one loop: a plan in, a run directory with samples, results and report out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vtax_reports::html::HtmlError;
+use vtax_reports::record::{NotMeasured, RunRecord, SCHEMA};
+use vtax_reports::result::Results;
+use vtax_reports::store::StoreError;
+use vtax_scenarios::plan::{Cell, Plan};
+
+use crate::campaign::Campaign;
+use crate::host::fingerprint::fingerprint;
+use crate::host::root::HostRoot;
+use crate::host::tsc::now_raw_nanos;
+use crate::measure::BootError;
+use crate::measure::boot::{Outcome, Spec, boot};
+use crate::notebook::Notebook;
+use crate::progress::Progress;
+use crate::rig::{Rig, RigError};
+
+/// Why a run ended without results. What it had measured is in its directory.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Nothing can be measured here.
+    #[error(transparent)]
+    Rig(#[from] RigError),
+    /// The run directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The report.
+    #[error(transparent)]
+    Html(#[from] HtmlError),
+}
+
+/// What to run and where to put it.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// What to measure.
+    pub plan: &'a Plan,
+    /// Cells that this host cannot run, and why.
+    pub not_testable: BTreeMap<u32, String>,
+    /// The run directory; must not hold a run yet.
+    pub dir: &'a Path,
+    /// The command line, for the record.
+    pub command: Vec<String>,
+    /// Share of extra, unaccounted work in guest blocks. 0, but for `vtax selftest`.
+    pub planted: f64,
+    /// Set when the user wants to stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// Measures the plan.
+///
+/// # Errors
+/// [`RunError`]. A guest that fails is no error: it costs its cell.
+pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
+    let rig = Rig::prepare()?;
+    let mut notebook = Notebook::open(job.dir, head(&rig, &job))?;
+    let mut campaign = Campaign::new(job.plan, &notebook.record().not_measured);
+    progress.start(campaign.boots_left());
+
+    for sweep in 0.. {
+        let cells = campaign.sweep(sweep);
+        if cells.is_empty() {
+            break;
+        }
+        for cell in cells {
+            if stopping(&rig, &job) {
+                break;
+            }
+            progress.boot(&cell.label, campaign.boots_left());
+            boot_once(&rig, &job, cell, &mut campaign, &mut notebook, progress)?;
+        }
+        if stopping(&rig, &job) {
+            break;
+        }
+        if campaign.pilots_complete() {
+            campaign.size(job.plan.budget_nanos.saturating_sub(elapsed(&rig)));
+        }
+    }
+
+    progress.finish();
+    notebook.close(elapsed(&rig), job.stop.load(Ordering::Relaxed))
+}
+
+/// Boots a cell once and keeps what it brings.
+fn boot_once(
+    rig: &Rig,
+    job: &Job<'_>,
+    cell: &Cell,
+    campaign: &mut Campaign<'_>,
+    notebook: &mut Notebook,
+    progress: &Progress,
+) -> Result<(), StoreError> {
+    let (number, known) = campaign.next(cell);
+    let start = elapsed(rig);
+    notebook.guest_started(start, cell, number)?;
+    let result = boot(
+        rig,
+        &Spec {
+            cell,
+            boot: number,
+            seed: job.plan.seed,
+            known,
+            planted: job.planted,
+            stop: job.stop,
+        },
+    );
+    let end = elapsed(rig);
+    match result {
+        Ok(outcome) => {
+            notebook.guest_stopped(start..end, cell, number, &outcome)?;
+            let Outcome { samples, known, .. } = outcome;
+            campaign.add(cell, &samples, known, end - start);
+            notebook.keep(samples);
+        }
+        Err(error) => {
+            campaign.give_up(cell);
+            progress.failed(&cell.label, &error);
+            notebook.cell_failed(end, cell, number, why(&error))?;
+        }
+    }
+    Ok(())
+}
+
+/// A host that has no memory or CPU for the cell cannot test it; anything else is a failure.
+fn why(error: &BootError) -> NotMeasured {
+    match error {
+        BootError::Ram(_) | BootError::Affinity(_) => NotMeasured::NotTestable(error.to_string()),
+        _ => NotMeasured::Failed(error.to_string()),
+    }
+}
+
+/// The user wants it, or the time is up. The budget bounds the run whatever its samples say.
+fn stopping(rig: &Rig, job: &Job<'_>) -> bool {
+    job.stop.load(Ordering::Relaxed) || elapsed(rig) >= job.plan.budget_nanos
+}
+
+fn elapsed(rig: &Rig) -> u64 {
+    now_raw_nanos() - rig.run_start
+}
+
+/// All that is known before the first sample.
+fn head(rig: &Rig, job: &Job<'_>) -> RunRecord {
+    RunRecord {
+        schema: SCHEMA,
+        vtax_version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: jiff::Timestamp::now().to_string(),
+        finished: None,
+        interrupted: false,
+        command: job.command.clone(),
+        host: fingerprint(&HostRoot::default()),
+        payload_sha256: rig.image.sha256.clone(),
+        nanos_per_tick: rig.clock.nanos_per_tick,
+        clock_bound: rig.bound,
+        plan: job.plan.clone(),
+        not_measured: job
+            .not_testable
+            .iter()
+            .map(|(&cell, reason)| (cell, NotMeasured::NotTestable(reason.clone())))
+            .collect(),
+    }
+}
