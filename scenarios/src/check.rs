@@ -1,7 +1,7 @@
 //! From what is written to what is meant: defaults filled in, ranges and cross-conditions checked.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 
@@ -20,12 +20,14 @@ use crate::spans::Field;
 use crate::units::{duration_text, percent_text, size_text};
 
 const GIB: u64 = 1 << 30;
-/// More than KVM supports on any x86-64 host today (`KVM_MAX_VCPUS`, 4096 with `CONFIG_KVM_MAX_NR_VCPUS`).
+/// The most that KVM can be built for on x86-64 (`CONFIG_KVM_MAX_NR_VCPUS`).
 const MOST_VCPUS: u32 = 4096;
 /// A share of the address space that a guest can have at all.
 const MOST_MEMORY_BYTES: u64 = 1 << 46;
 const MIN_BLOCK_NANOS: u64 = 10_000_000;
 const MAX_BLOCK_NANOS: u64 = 60_000_000_000;
+/// What may be asked of the half-width of an interval.
+pub(crate) const PRECISION: RangeInclusive<f64> = 0.0001..=0.5;
 
 /// The fields of a cell that the matrix may vary, resolved.
 #[derive(Clone)]
@@ -43,7 +45,13 @@ pub(crate) fn settings(
     errors: &mut Diagnostics,
 ) -> Resolved {
     let baseline_backing = value(&spec.baseline.backing, BaselineBacking::Same).own();
-    let guest = guest(&spec.guest, baseline_backing, overrides, errors);
+    let own_1g = spec
+        .baseline
+        .backing
+        .as_ref()
+        .filter(|_| baseline_backing == Some(Backing::Huge1G))
+        .map(Spanned::span);
+    let guest = guest(&spec.guest, own_1g, overrides, errors);
     let given = [
         (Field::Vcpus, span(&spec.guest.vcpus)),
         (Field::Memory, span(&spec.guest.memory)),
@@ -66,38 +74,27 @@ pub(crate) fn settings(
 
 fn guest(
     spec: &GuestSpec,
-    baseline_backing: Option<Backing>,
+    own_1g: Option<Range<usize>>,
     overrides: &Overrides,
     errors: &mut Diagnostics,
 ) -> Guest {
     let vcpus = vcpus(&spec.vcpus, overrides, errors);
     let backing = value(&spec.backing, Backing::Small);
     let page_size = value(&spec.page_size, PageSize::Size2M);
-    let whole_gib = [
-        (
-            backing == Backing::Huge1G,
-            "backing with 1 GiB pages",
-            span(&spec.backing),
-        ),
-        (
-            baseline_backing == Some(Backing::Huge1G),
-            "a baseline on 1 GiB pages",
-            None,
-        ),
-        (
-            page_size == PageSize::Size1G,
-            "a guest page size of 1 GiB",
-            span(&spec.page_size),
-        ),
-    ];
-    let whole_gib: Vec<_> = whole_gib
-        .into_iter()
-        .filter(|(needed, ..)| *needed)
-        .collect();
+    // What needs whole GiB, and where it says so.
+    let whole_gib: Vec<(&str, Option<Range<usize>>)> = [
+        (backing == Backing::Huge1G).then(|| ("backing with 1 GiB pages", span(&spec.backing))),
+        (page_size == PageSize::Size1G)
+            .then(|| ("a guest page size of 1 GiB", span(&spec.page_size))),
+        own_1g.map(|at| ("a baseline on 1 GiB pages", Some(at))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let memory = memory(&spec.memory, vcpus, !whole_gib.is_empty(), errors);
-    for (_, what, at) in &whole_gib {
+    for (what, at) in whole_gib {
         if !memory.is_multiple_of(GIB) {
-            let at = span(&spec.memory).or_else(|| at.clone()).unwrap_or(0..0);
+            let at = span(&spec.memory).or(at).unwrap_or(0..0);
             let more = size_text(memory.div_ceil(GIB).saturating_mul(GIB));
             let title = format!(
                 "{what} needs memory that is a multiple of 1GiB, not {}",
@@ -265,7 +262,7 @@ fn memory(spec: &Given<MemorySpec>, vcpus: u32, whole_gib: bool, errors: &mut Di
 fn measure(spec: &MeasureSpec, overrides: &Overrides, errors: &mut Diagnostics) -> Measure {
     let precision = spec.precision.as_ref().map_or(0.005, |precision| {
         let share = precision.get_ref().0;
-        if !(share > 0.0 && share <= 0.5) {
+        if !PRECISION.contains(&share) {
             errors.push(out_of_range(
                 precision,
                 "precision",
@@ -359,7 +356,7 @@ fn out_of_range<T>(spec: &Spanned<T>, name: &str, is: &str, least: &str, most: &
 pub(crate) fn claim(spec: &ClaimSpec, errors: &mut Diagnostics) -> Claim {
     let ratio = spec.ratio.as_ref().map_or(0.97, |ratio| {
         let share = ratio.get_ref().0;
-        if !(share > 0.0 && share <= 1.0) {
+        if !(0.01..=1.0).contains(&share) {
             errors.push(out_of_range(
                 ratio,
                 "ratio",

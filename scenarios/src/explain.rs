@@ -46,7 +46,7 @@ pub fn explain(plan: &Plan) -> String {
     text += &format!(
         "\nClaim: a guest runs {over} at {} of native or better.\n\
          Seed {}. Cells take turns: each sweep boots every cell once, in a new random order.\n\
-         Pilots of all {} cells: {} in blocks, of a budget of {}. Setting up guests comes on top;\n\
+         Cells: {}. Pilots: {} in blocks, of a budget of {}. Setting up guests comes on top;\n\
          the rest of the budget goes to the boots that the wanted precision takes.\n\n",
         percent_text(plan.claim.ratio),
         plan.seed,

@@ -152,22 +152,39 @@ fn wrong_value(
     };
     let path = path.join(".");
     let words = words(schema);
-    if words.is_empty() {
-        diagnostic.title = format!("`{path}`: {}", diagnostic.title);
+    let is = match value {
+        DeValue::String(text) => format!("`{text}`"),
+        DeValue::Integer(number) if schema["type"] == "integer" => number.to_string(),
+        other => tree::kind(other).to_owned(),
+    };
+    if !words.is_empty() || !has_type(value, &schema["type"]) || schema["type"] == "integer" {
+        diagnostic.title = format!("`{path}` cannot be {is}");
     } else {
-        diagnostic.title = match value {
-            DeValue::String(text) => format!("`{path}` cannot be `{text}`"),
-            other => format!("`{path}` cannot be {}", tree::kind(other)),
-        };
-        let meant = suggest::nearest(&tree::text(value), words.iter().map(String::as_str));
-        if let Some(meant) = meant {
-            return diagnostic.help(format!("did you mean \"{meant}\"?"));
-        }
+        diagnostic.title = format!("`{path}`: {}", diagnostic.title);
+    }
+    if let Some(meant) = suggest::nearest(&tree::text(value), words.iter().map(String::as_str)) {
+        return diagnostic.help(format!("did you mean \"{meant}\"?"));
     }
     if diagnostic.help.is_empty() {
         diagnostic.help(how_to_write(name, schema))
     } else {
         diagnostic
+    }
+}
+
+/// Whether a value is of the type that the schema asks for by name; also where it names none, or where serde takes
+/// the value for the sake of a better error (a number in place of a quantity).
+fn has_type(value: &DeValue<'_>, name: &Value) -> bool {
+    match name.as_str() {
+        Some("object") => matches!(value, DeValue::Table(_)),
+        Some("array") => matches!(value, DeValue::Array(_)),
+        Some("boolean") => matches!(value, DeValue::Boolean(_)),
+        Some("integer") => matches!(value, DeValue::Integer(_)),
+        Some("string") => matches!(
+            value,
+            DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_)
+        ),
+        _ => true,
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Overrides {
     pub seed: Option<u64>,
     /// Wall-clock budget of the run in nanoseconds; more than 0.
     pub budget_nanos: Option<u64>,
-    /// Wanted half-width of every cell's interval, relative; more than 0 and at most 0.5.
+    /// Wanted half-width of every cell's interval, relative; from 0.0001 to 0.5.
     pub precision: Option<f64>,
     /// How many CPUs the process may run on: what `vcpus = "all"` means.
     pub cpus: Option<u32>,
@@ -192,7 +192,7 @@ fn head(document: &Document, overrides: &Overrides, errors: &mut Diagnostics) {
     }
     if overrides
         .precision
-        .is_some_and(|precision| !(precision > 0.0 && precision <= 0.5))
+        .is_some_and(|precision| !check::PRECISION.contains(&precision))
     {
         errors.push(
             Diagnostic::new(
@@ -334,8 +334,7 @@ fn warnings(plan: &Plan, document: &Document) -> Vec<Diagnostic> {
         .or_else(|| document.name.as_ref().map(Spanned::span))
         .unwrap_or(0..0);
     let title = format!(
-        "the pilots of all {} cells take {} in blocks alone, the budget is {}",
-        plan.cells.len(),
+        "the pilots take {} in blocks alone, the budget is {}",
         crate::explain::rough_duration(pilots),
         duration_text(plan.budget_nanos)
     );

@@ -356,7 +356,11 @@ fn descend<'t, 'i>(
             .cloned()
             .chain(key.split('.').map(str::to_owned))
             .collect();
-        let whole = if path[0] == "workload" { 3 } else { 2 };
+        let whole = match path[0].as_str() {
+            "workload" => 3,
+            "include" | "exclude" => 1,
+            _ => 2,
+        };
         match value.get_ref() {
             DeValue::Table(inner) if path.len() < whole => descend(inner, &path, found),
             _ => found.push((path, span, value)),

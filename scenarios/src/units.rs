@@ -86,6 +86,8 @@ struct Quantity {
     name: &'static str,
     base: &'static str,
     example: &'static str,
+    /// What a bare number may be meant in.
+    usual: [&'static str; 2],
     /// Units with their worth in the base unit, from small to large.
     units: &'static [(&'static str, u64)],
 }
@@ -94,6 +96,7 @@ const SIZE: Quantity = Quantity {
     name: "size",
     base: "bytes",
     example: "64MiB",
+    usual: ["MiB", "KiB"],
     units: &[
         ("B", 1),
         ("KiB", 1 << 10),
@@ -107,6 +110,7 @@ const TIME: Quantity = Quantity {
     name: "time",
     base: "nanoseconds",
     example: "12ms",
+    usual: ["ms", "s"],
     units: &[
         ("ns", 1),
         ("us", 1_000),
@@ -127,18 +131,17 @@ impl Quantity {
             });
         }
         let Some(&(_, worth)) = self.units.iter().find(|(name, _)| *name == unit) else {
-            let meant = self.meant(unit);
-            let write = quoted(&format!("{number}{meant}"));
+            let write = |unit| quoted(&format!("{number}{unit}"));
             return Err(if unit.is_empty() {
                 UnitError::NoUnit {
                     text: text.to_owned(),
-                    write,
+                    write: self.usual.map(write).join(" or "),
                 }
             } else {
                 UnitError::UnknownUnit {
                     unit: unit.to_owned(),
                     quantity: self.name,
-                    write,
+                    write: write(self.meant(unit)),
                 }
             });
         };
@@ -180,7 +183,6 @@ impl Quantity {
     /// The unit that a user who wrote `unit` most likely meant.
     fn meant(&self, unit: &str) -> &'static str {
         let first = |text: &str| text.chars().next().map(|c| c.to_ascii_lowercase());
-        let middle = self.units[self.units.len() / 2].0;
         self.units
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(unit))
@@ -192,9 +194,9 @@ impl Quantity {
             .or_else(|| {
                 self.units
                     .iter()
-                    .find(|(name, _)| !unit.is_empty() && first(name) == first(unit))
+                    .find(|(name, _)| first(name) == first(unit))
             })
-            .map_or(middle, |(name, _)| name)
+            .map_or(self.usual[0], |(name, _)| name)
     }
 
     /// The largest unit in which `value` is a whole number.

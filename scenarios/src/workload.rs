@@ -38,6 +38,12 @@ pub(crate) fn read(document: &DeTable<'_>, errors: &mut Diagnostics) -> Vec<Entr
     let DeValue::Array(items) = list.get_ref() else {
         return Vec::new();
     };
+    if items.is_empty() {
+        errors.push(
+            Diagnostic::new(list.span(), "there is no workload to measure")
+                .help("write at least one table [[workload]]"),
+        );
+    }
     items
         .iter()
         .filter_map(|item| match item.get_ref() {

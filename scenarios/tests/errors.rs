@@ -1,0 +1,266 @@
+//! What a user sees: one snapshot per subject, with every error of it.
+
+use vtax_scenarios::plan::HostFacts;
+use vtax_scenarios::{Overrides, host, parse};
+
+/// A sound scenario with `extra` in it; sections may be given again, as nothing else is in them.
+fn scenario(extra: &str) -> String {
+    format!("schema = 1\nname = \"s\"\n{extra}\n[[workload]]\nname = \"cpu-hash\"\n")
+}
+
+fn error_of(text: &str) -> String {
+    match parse("s.toml", text, &Overrides::default()) {
+        Ok(_) => panic!("this is sound:\n{text}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The errors of each text, one after the other.
+fn errors_of(texts: &[String]) -> String {
+    let errors: Vec<String> = texts.iter().map(|text| error_of(text)).collect();
+    errors.join("\n\n--------\n")
+}
+
+fn in_scenario(extras: &[&str]) -> String {
+    let texts: Vec<String> = extras.iter().map(|extra| scenario(extra)).collect();
+    errors_of(&texts)
+}
+
+#[test]
+fn syntax() {
+    insta::assert_snapshot!(in_scenario(&[
+        "[guest]\nvcpus = \nmemory = \"64",
+        "[guest\nvcpus = 1",
+        "seed = 1\nseed = 2",
+    ]));
+}
+
+#[test]
+fn keys() {
+    insta::assert_snapshot!(in_scenario(&[
+        "sed = 1",
+        "[guest]\nmemroy = \"64MiB\"\nnuma_node = 0",
+        "[guest]\ncolour = \"red\"",
+        "[guest]\ntopology = { socket = 1 }",
+        "[workloads]\nname = \"cpu-hash\"",
+    ]));
+}
+
+#[test]
+fn missing() {
+    insta::assert_snapshot!(errors_of(&[
+        String::new(),
+        "schema = 1\nname = \"s\"\nworkload = []".to_owned(),
+        "schema = 1\nname = \"s\"\n[[workload]]\nparams = {}".to_owned(),
+    ]));
+}
+
+#[test]
+fn head() {
+    insta::assert_snapshot!(errors_of(&[
+        "schema = 2\nname = \"s\"\n[[workload]]\nname = \"cpu-hash\"".to_owned(),
+        "schema = 1\nname = \"../s\"\n[[workload]]\nname = \"cpu-hash\"".to_owned(),
+        "schema = 1\nname = \"s\"\n[workload]\nname = \"cpu-hash\"".to_owned(),
+    ]));
+}
+
+#[test]
+fn units() {
+    insta::assert_snapshot!(in_scenario(&[
+        "[guest]\nmemory = \"64MB\"",
+        "[guest]\nmemory = 64",
+        "[guest]\nmemory = \"64M per vcpu\"",
+        "[measure]\nprecision = 0.005\nconfidence = 95\nbudget = 60\nblock = \"12 msec\"",
+        "[claim]\nratio = \"97\"",
+    ]));
+}
+
+#[test]
+fn types() {
+    insta::assert_snapshot!(in_scenario(&[
+        "[guest]\nvcpus = \"two\"",
+        "[guest]\nvcpus = -1",
+        "[guest]\nvcpus = 1.5",
+        "[guest]\nbacking = \"2MB\"",
+        "[guest]\nbacking = \"hugetlb\"",
+        "[guest]\npage-size = 4",
+        "[guest]\nprefault = \"yes\"",
+        "[guest]\nnuma-node = -1",
+        "[guest]\nmemory = true",
+        "[guest]\npinning = \"fixed\"",
+        "[guest]\npinning = [0, -1]",
+        "[guest]\npinning = { on = 0 }",
+        "[guest]\npinning = {}",
+        "guest = 3",
+        "[baseline]\nbacking = \"none\"",
+        "[claim]\nover = \"cpus\"",
+    ]));
+}
+
+#[test]
+fn guest() {
+    insta::assert_snapshot!(in_scenario(&[
+        "[guest]\nvcpus = 0",
+        "[guest]\nvcpus = \"all\"",
+        "[guest]\nmemory = \"8MiB\"",
+        "[guest]\nmemory = \"33MiB\"",
+        "[guest]\nmemory = \"1000TiB\"",
+        "[guest]\nvcpus = 4\nmemory = \"4TiB\"\ntopology = { sockets = 2, cores = 4 }",
+        "[guest]\nvcpus = 3\ntopology = { threads = 2 }",
+        "[guest]\nvcpus = 2\npinning = [0]",
+        "[guest]\npage-size = \"1G\"",
+        "[guest]\nbacking = \"1G\"\nmemory = \"1500MiB\"",
+        "[baseline]\nbacking = \"1G\"",
+        "[guest]\nvcpus = 8\nmemory = \"16MiB\"",
+    ]));
+}
+
+#[test]
+fn measure() {
+    insta::assert_snapshot!(in_scenario(&[
+        "[measure]\nblock = \"9ms\"",
+        "[measure]\nprecision = \"0%\"\nconfidence = \"100%\"",
+        "[measure]\nrounds = 0\npilot-boots = 1\nmax-boots = 2000000",
+        "[measure]\npilot-boots = 20\nmax-boots = 10",
+        "[measure]\nbudget = \"0s\"",
+        "[claim]\nratio = \"120%\"",
+    ]));
+}
+
+#[test]
+fn workloads() {
+    let workload = |text: &str| format!("schema = 1\nname = \"s\"\n[[workload]]\n{text}\n");
+    insta::assert_snapshot!(errors_of(&[
+        workload("name = \"cpu-hsh\""),
+        workload("name = \"linpack\""),
+        workload("name = 3"),
+        workload("name = \"mem-latency\"\nparams = { sice = \"1MiB\" }"),
+        workload("name = \"cpu-hash\"\nparams = { size = \"1MiB\" }"),
+        workload("name = \"mem-latency\"\nparams = { size = \"1MB\" }"),
+        workload("name = \"mem-latency\"\nparams = { size = 1024 }"),
+        workload("name = \"mem-latency\"\nparams = { size = true }"),
+        workload("name = \"mem-latency\"\nparams = { size = \"1KiB\" }"),
+        workload("name = \"mem-latency\"\nparams = { size = [] }"),
+        workload("name = \"mem-latency\"\nparams = 3"),
+        workload("name = \"mem-stream\"\nparams = { kernel = \"triat\" }"),
+        workload("name = \"mem-stream\"\nparams = { kernel = \"dot\" }"),
+        workload("name = \"fault-page\"\nparams = { address = \"zero\" }"),
+        workload("name = \"mem-latency\"\nparams = { size = \"1GiB\" }"),
+        workload("name = \"mem-latency\"\nparams = { size = [\"1MiB\", \"1024KiB\"] }"),
+        workload("name = \"cpu-hash\"\n[[workload]]\nname = \"cpu-hash\""),
+    ]));
+}
+
+#[test]
+fn matrix() {
+    let many: Vec<String> = (1..=200).map(|count| count.to_string()).collect();
+    let many = many.join(", ");
+    insta::assert_snapshot!(in_scenario(&[
+        "[matrix]\n\"guest.backin\" = [\"4k\"]",
+        "[matrix]\n\"colour\" = [\"red\"]",
+        "[matrix]\n\"claim.ratio\" = [\"97%\"]",
+        "[matrix]\n\"measure.budget\" = [\"10s\"]",
+        "[matrix]\n\"guest.pinning.all-on\" = [0, 1]",
+        "[matrix]\n\"guest.backing\" = \"4k\"",
+        "[matrix]\n\"guest.backing\" = []",
+        "[matrix]\n\"guest.backing\" = [\"4k\", \"8k\"]",
+        "[matrix]\n\"guest.topology\" = [{ socket = 1 }]",
+        "[matrix]\n\"workload.mem-latency.size\" = [\"1MiB\"]",
+        "[matrix]\n\"workload.cpu-hash.size\" = [\"1MiB\"]",
+        "[guest]\nvcpus = 2\n[matrix]\n\"guest.pinning\" = [\"none\", [0, 1], [0]]",
+        &format!(
+            "[matrix]\n\"measure.rounds\" = [1, 2]\n\"measure.pilot-boots\" = [{many}]\n\"guest.vcpus\" = [{many}]"
+        ),
+        "[matrix]\n\"guest.backing\" = [\"4k\"]\nexclude = [{ \"guest.backing\" = \"4k\" }]",
+        "[matrix]\n\"guest.backing\" = [\"4k\"]\nexclude = [{ \"guest.backing\" = \"2M\" }]",
+        "[matrix]\nexclude = { \"guest.backing\" = \"2M\" }",
+        "[matrix]\ninclude = [3]",
+        "[matrix]\ninclude = [{ workload = \"cpu-aes\" }]",
+        "[matrix]\n\"guest.backing\" = [\"4k\"]\ninclude = [{ guest.backing = \"4k\" }]",
+        "matrix = 3",
+    ]));
+}
+
+#[test]
+fn many_at_once_in_colour() {
+    let text = scenario(
+        "[guest]\nmemroy = \"64MiB\"\nvcpus = 2\npinning = [0]\n[measure]\nblock = \"1ms\"",
+    );
+    let error = parse("s.toml", &text, &Overrides::default()).unwrap_err();
+    assert_eq!(error.diagnostics.len(), 3);
+    insta::assert_snapshot!(error.render(true).replace('\u{1b}', "␛"));
+}
+
+#[test]
+fn overrides_are_checked_too() {
+    let overrides = Overrides {
+        budget_nanos: Some(0),
+        precision: Some(f64::NAN),
+        ..Overrides::default()
+    };
+    insta::assert_snapshot!(parse("s.toml", &scenario(""), &overrides).unwrap_err());
+}
+
+#[test]
+fn a_budget_below_the_pilots_is_a_warning() {
+    let text = scenario("[measure]\nbudget = \"1s\"");
+    let loaded = parse("s.toml", &text, &Overrides::default()).unwrap();
+    insta::assert_snapshot!(loaded.render_warnings(false));
+}
+
+#[test]
+fn what_a_host_lacks() {
+    let bare = HostFacts {
+        cpus: vec![0, 1, 2, 5],
+        numa_nodes: vec![0],
+        max_vcpus: 8,
+        available_memory: 1 << 30,
+        ..HostFacts::default()
+    };
+    let cases = [
+        "[guest]\nvcpus = 9\npinning = \"none\"",
+        "[guest]\nvcpus = 5",
+        "[guest]\npinning = [3]",
+        "[guest]\npinning = { all-on = 3 }",
+        "[guest]\nnuma-node = 1",
+        "[guest]\nmemory = \"1GiB\"\npage-size = \"1G\"",
+        "[guest]\nbacking = \"thp\"",
+        "[guest]\nbacking = \"2M\"",
+        "[guest]\nmemory = \"2GiB\"\nbacking = \"1G\"\nnuma-node = 0\n[baseline]\nbacking = \"1G\"",
+        "[baseline]\nbacking = \"2M\"",
+        "[guest]\nmemory = \"768MiB\"\n[baseline]\nbacking = \"4k\"",
+        "[matrix]\n\"guest.backing\" = [\"4k\", \"2M\"]\n\"guest.page-size\" = [\"4k\", \"2M\"]",
+    ];
+    let rendered: Vec<String> = cases
+        .iter()
+        .map(|case| scenario(case))
+        .chain([scenario("").replace("cpu-hash", "cpu-aes")])
+        .map(|text| {
+            let loaded = parse("s.toml", &text, &Overrides::default()).unwrap();
+            let found = host::check(&loaded.plan, &bare);
+            host::render_untestable(&loaded.plan, &loaded.spans, &found, false)
+        })
+        .collect();
+    assert!(rendered.iter().all(|text| !text.is_empty()));
+    insta::assert_snapshot!(rendered.join("\n\n--------\n"));
+}
+
+#[test]
+fn a_filtered_plan_still_points_at_the_file() {
+    let text = scenario("[matrix]\n\"guest.backing\" = [\"4k\", \"2M\"]");
+    let loaded = parse("s.toml", &text, &Overrides::default()).unwrap();
+    let plan = loaded.plan.filter("backing=2M");
+    assert_eq!(plan.cells.len(), 1);
+    assert_eq!(plan.cells[0].id, 0);
+    let facts = HostFacts {
+        cpus: vec![0],
+        max_vcpus: 1,
+        ..HostFacts::default()
+    };
+    let found = host::check(&plan, &facts);
+    let rendered = host::render_untestable(&plan, &loaded.spans, &found, false);
+    assert!(
+        rendered.starts_with("error") && rendered.contains("s.toml:4:26"),
+        "{rendered}"
+    );
+}

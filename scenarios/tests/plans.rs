@@ -1,0 +1,250 @@
+//! From files to plans: defaults, combinations, order.
+
+use proptest::prelude::*;
+use vtax_scenarios::plan::{Backing, PageSize, Pinning, Plan};
+use vtax_scenarios::{Overrides, list, parse};
+
+fn plan(text: &str) -> Plan {
+    match parse("s.toml", text, &Overrides::default()) {
+        Ok(loaded) => loaded.plan,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn labels(plan: &Plan) -> Vec<&str> {
+    plan.cells.iter().map(|cell| cell.label.as_str()).collect()
+}
+
+#[test]
+fn what_is_left_out_takes_its_default() {
+    let plan = plan("schema = 1\nname = \"s\"\n[[workload]]\nname = \"cpu-hash\"");
+    let cell = &plan.cells[0];
+    assert_eq!((plan.seed, plan.budget_nanos), (1, 60_000_000_000));
+    assert_eq!(plan.claim.ratio, 0.97);
+    assert_eq!(cell.label, "cpu-hash");
+    assert_eq!(cell.guest.vcpus, 1);
+    assert_eq!(cell.guest.pinning, Pinning::OneToOne);
+    assert_eq!(cell.guest.memory, 64 << 20);
+    assert_eq!(cell.guest.backing, Backing::Small);
+    assert_eq!(cell.guest.page_size, PageSize::Size2M);
+    assert!(cell.guest.prefault);
+    assert_eq!(cell.baseline_backing, None);
+    assert_eq!(cell.measure.block_nanos, 12_000_000);
+    assert!(cell.parameters.is_empty());
+}
+
+#[test]
+fn overrides_go_before_the_file() {
+    let text = "schema = 1\nname = \"s\"\nseed = 3\n[guest]\nvcpus = \"all\"\n[[workload]]\nname = \"cpu-hash\"";
+    let overrides = Overrides {
+        seed: Some(7),
+        budget_nanos: Some(1_000_000_000),
+        precision: Some(0.1),
+        cpus: Some(2),
+    };
+    let plan = parse("s.toml", text, &overrides).unwrap().plan;
+    assert_eq!((plan.seed, plan.budget_nanos), (7, 1_000_000_000));
+    assert_eq!(plan.cells[0].measure.precision, 0.1);
+    assert_eq!(plan.cells[0].guest.vcpus, 2);
+    assert_eq!(plan.cells[0].guest.topology.cores, 2);
+}
+
+#[test]
+fn lists_of_parameters_make_cells_and_the_matrix_goes_before_them() {
+    let plan = plan(
+        r#"
+        schema = 1
+        name = "s"
+        [[workload]]
+        name = "mem-latency"
+        params = { size = ["16KiB", "1024KiB"] }
+        [[workload]]
+        name = "mem-tlb"
+        params = { size = "2MiB" }
+        [matrix]
+        workload.mem-tlb.size = ["4MiB", "8MiB"]
+        "guest.pinning" = ["none", { all-on = 0 }]
+        exclude = [{ workload = "mem-tlb", "guest.pinning" = "none" }]
+        include = [{ "workload.mem-tlb.size" = "16MiB", "guest.page-size" = "4k" }]
+        "#,
+    );
+    assert_eq!(
+        labels(&plan),
+        [
+            "mem-latency size=16KiB / guest.pinning=none",
+            "mem-latency size=16KiB / guest.pinning={ all-on = 0 }",
+            "mem-latency size=1MiB / guest.pinning=none",
+            "mem-latency size=1MiB / guest.pinning={ all-on = 0 }",
+            "mem-tlb size=4MiB / guest.pinning={ all-on = 0 }",
+            "mem-tlb size=8MiB / guest.pinning={ all-on = 0 }",
+            "mem-tlb size=16MiB / guest.page-size=4k",
+        ]
+    );
+    let last = &plan.cells[6];
+    assert_eq!(last.guest.page_size, PageSize::Size4K);
+    assert_eq!(last.guest.pinning, Pinning::OneToOne);
+    assert_eq!(last.workload.params[0], 16 << 20);
+    assert_eq!(last.parameters["size"], "16MiB");
+    assert_eq!(last.parameters["guest.page-size"], "4k");
+}
+
+#[test]
+fn any_field_of_a_cell_can_vary() {
+    let axes = [
+        ("guest.vcpus", "[1, 2]"),
+        ("guest.memory", r#"["32MiB", "16MiB per vcpu"]"#),
+        ("guest.backing", r#"["4k", "1G"]"#),
+        ("guest.prefault", "[true, false]"),
+        ("guest.numa-node", "[0, 1]"),
+        ("guest.page-size", r#"["4k", "2M"]"#),
+        ("guest.pinning", r#"["none", [0]]"#),
+        ("guest.topology", "[{ cores = 1 }, { sockets = 1 }]"),
+        ("guest.topology.cores", "[1]"),
+        ("baseline.backing", r#"["same", "thp"]"#),
+        ("measure.precision", r#"["1%", "2%"]"#),
+        ("measure.confidence", r#"["90%", "95%"]"#),
+        ("measure.block", r#"["10ms", "20ms"]"#),
+        ("measure.rounds", "[1, 2]"),
+        ("measure.pilot-boots", "[5, 6]"),
+        ("measure.max-boots", "[10, 20]"),
+    ];
+    for (path, values) in axes {
+        let memory = if values.contains("1G") {
+            "\n[guest]\nmemory = \"1GiB\""
+        } else {
+            ""
+        };
+        let text = format!(
+            "schema = 1\nname = \"s\"{memory}\n[[workload]]\nname = \"cpu-hash\"\n[matrix]\n\"{path}\" = {values}"
+        );
+        let cells = plan(&text).cells;
+        assert!(
+            cells.iter().all(|cell| cell.parameters.contains_key(path)),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn nesting_does_not_exhaust_the_stack() {
+    for (open, close) in [("[", "]"), ("{ a = ", " }")] {
+        let depth = 100_000;
+        let text = format!("x = {}1{}", open.repeat(depth), close.repeat(depth));
+        assert!(parse("s.toml", &text, &Overrides::default()).is_err());
+    }
+    for start in [
+        "x",
+        "matrix.guest.backing",
+        "workload.params",
+        "guest.pinning",
+    ] {
+        let text = format!("{start}.{}y = 1", "a.".repeat(100_000));
+        assert!(parse("s.toml", &text, &Overrides::default()).is_err());
+    }
+}
+
+/// A scenario with axes of these lengths, some combinations of which are left out and some added.
+fn matrix_text(
+    rounds: usize,
+    pilots: usize,
+    excluded: &[(usize, usize)],
+    included: usize,
+) -> String {
+    let numbers = |count: usize, from: usize| {
+        let numbers: Vec<String> = (from..from + count)
+            .map(|number| number.to_string())
+            .collect();
+        numbers.join(", ")
+    };
+    let exclude: Vec<String> = excluded
+        .iter()
+        .map(|(round, pilot)| {
+            format!(
+                "{{ \"measure.rounds\" = {}, \"measure.pilot-boots\" = {} }}",
+                round + 1,
+                pilot + 2
+            )
+        })
+        .collect();
+    let include: Vec<String> = (0..included)
+        .map(|index| format!("{{ \"measure.max-boots\" = {} }}", 2000 + index))
+        .collect();
+    format!(
+        "schema = 1\nname = \"s\"\n[[workload]]\nname = \"cpu-hash\"\n[[workload]]\nname = \"cpu-aes\"\n\
+         [matrix]\n\"measure.rounds\" = [{}]\n\"measure.pilot-boots\" = [{}]\n\
+         exclude = [{}]\ninclude = [{}]\n",
+        numbers(rounds, 1),
+        numbers(pilots, 2),
+        exclude.join(", "),
+        include.join(", ")
+    )
+}
+
+proptest! {
+    #[test]
+    fn count_is_product_less_excluded_plus_included(
+        rounds in 1..6usize,
+        pilots in 1..6usize,
+        drawn in proptest::collection::btree_set((0..6usize, 0..6usize), 0..8),
+        included in 1..4usize,
+    ) {
+        let excluded: Vec<_> = drawn
+            .into_iter()
+            .filter(|&(round, pilot)| round < rounds && pilot < pilots)
+            .collect();
+        let plan = plan(&matrix_text(rounds, pilots, &excluded, included));
+        prop_assert_eq!(plan.cells.len(), 2 * (rounds * pilots - excluded.len() + included));
+        for (cell, id) in plan.cells.iter().zip(0..) {
+            prop_assert_eq!(cell.id, id);
+        }
+        let unique: std::collections::BTreeSet<_> = labels(&plan).into_iter().collect();
+        prop_assert_eq!(unique.len(), plan.cells.len());
+    }
+
+    #[test]
+    fn a_seed_settles_everything(seed: u64, sweep: u32) {
+        let overrides = Overrides { seed: Some(seed), ..Overrides::default() };
+        let load = || parse("s.toml", list()[0].text, &overrides).unwrap().plan;
+        let plan = load();
+        prop_assert_eq!(&plan, &load());
+        prop_assert_eq!(plan.sweep(sweep), load().sweep(sweep));
+    }
+
+    #[test]
+    fn each_sweep_boots_every_cell_once(seed: u64, sweep: u32) {
+        let overrides = Overrides { seed: Some(seed), ..Overrides::default() };
+        let plan = parse("s.toml", list()[0].text, &overrides).unwrap().plan;
+        let mut order = plan.sweep(sweep);
+        prop_assert_ne!(&order, &plan.sweep(sweep.wrapping_add(1)));
+        order.sort_unstable();
+        prop_assert_eq!(order, (0..17).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn any_text_is_a_plan_or_an_error_that_renders(text in "\\PC{0,200}") {
+        if let Err(error) = parse("s.toml", &text, &Overrides::default()) {
+            prop_assert!(!error.diagnostics.is_empty());
+            prop_assert!(!error.render(true).is_empty());
+        }
+    }
+
+    /// Texts that are nearly sound go deeper than random ones.
+    #[test]
+    fn any_damage_to_a_file_is_a_plan_or_an_error_that_renders(
+        which in 0..6usize,
+        cuts in proptest::collection::vec((any::<prop::sample::Index>(), 0..12usize, "[\\[\\]{}\"=., a-z0-9é\n\r\0-]{0,6}"), 1..6),
+    ) {
+        let mut text: Vec<char> = list()[which].text.chars().collect();
+        for (at, len, insert) in cuts {
+            let at = at.index(text.len());
+            let end = (at + len).min(text.len());
+            text.splice(at..end, insert.chars());
+        }
+        let text: String = text.into_iter().collect();
+        let overrides = Overrides { cpus: Some(3), ..Overrides::default() };
+        if let Err(error) = parse("s.toml", &text, &overrides) {
+            prop_assert!(!error.diagnostics.is_empty());
+            prop_assert!(!error.render(false).is_empty());
+        }
+    }
+}
