@@ -13,8 +13,7 @@ pub const LATENCY_SLOTS: usize = 8192;
 
 /// Gate number for a deliberate triple fault, from `fault-triple`.
 ///
-/// A gate is `int3` in ring 3, which enters ring 0 in the guest, with the gate's number in RAX. Gate 0 leaves to the
-/// harness.
+/// The other gates stand in [`crate::machine`].
 pub const GATE_TRIPLE_FAULT: u64 = 3;
 
 /// What the payload is asked to do.

@@ -1,4 +1,7 @@
 //! `mem-first-touch`: what a page costs when it is written for the first time.
+//!
+//! Planted work ([`crate::abi::Mailbox::planted`]) finds the first pages already there: it cannot stand for slower
+//! page population.
 
 use super::{MIB, size};
 use crate::catalogue::baseline;
