@@ -12,7 +12,7 @@ pub fn host_facts(root: &HostRoot) -> HostFacts {
     facts(root, &Probes::take())
 }
 
-fn facts(root: &HostRoot, probes: &Probes) -> HostFacts {
+pub(super) fn facts(root: &HostRoot, probes: &Probes) -> HostFacts {
     let free_huge = |size| {
         root.number(&format!(
             "sys/kernel/mm/hugepages/hugepages-{size}kB/free_hugepages"
@@ -41,7 +41,7 @@ fn numa_nodes(root: &HostRoot) -> Vec<u32> {
 }
 
 /// Bytes that could be had without swapping, within the control group's limit.
-fn available_memory(root: &HostRoot) -> Option<u64> {
+pub(super) fn available_memory(root: &HostRoot) -> Option<u64> {
     let meminfo: Meminfo = root.parsed("proc/meminfo", "memory figures").ok()?;
     let left = Cgroup::of(root).ok().and_then(|cgroup| cgroup.memory_left);
     Some(meminfo.mem_available?.min(left.unwrap_or(u64::MAX)))

@@ -73,10 +73,19 @@ const COMMON: &[(&str, &str)] = &[
          SwapFree: 786432 kB\nDirty: 0 kB\nWriteback: 0 kB\nMapped: 1 kB\nSlab: 1 kB\n\
          Committed_AS: 1 kB\nVmallocTotal: 1 kB\nVmallocUsed: 1 kB\nVmallocChunk: 0 kB\n",
     ),
+    ("proc/modules", "ext4 1 0 - Live 0x0\n"),
     ("proc/self/cgroup", "0::/\n"),
     (
         "proc/self/mountinfo",
         "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+    ),
+    (
+        "proc/self/status",
+        "Name:\tvtax\nCapEff:\t0000000000000000\n",
+    ),
+    (
+        "proc/stat",
+        "cpu  900 0 50 8000 5 0 0 50 0 0\ncpu0 900 0 50 8000 5 0 0 50 0 0\n",
     ),
     ("proc/sys/kernel/perf_event_paranoid", "2\n"),
     ("proc/sys/kernel/randomize_va_space", "2\n"),

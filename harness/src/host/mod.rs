@@ -4,6 +4,7 @@
 pub mod affinity;
 pub mod cgroup;
 pub mod disturbance;
+pub mod doctor;
 pub mod facts;
 #[cfg(test)]
 mod fake;

@@ -139,7 +139,7 @@ pub(crate) fn tsc(host: &Host) -> Found {
     .filter(|wanted| flags.split_whitespace().any(|flag| flag == *wanted))
     .collect();
     if kept.is_empty() {
-        return Ok("neither constant_tsc nor nonstop_tsc".to_owned());
+        return Ok("the CPU promises neither a constant rate nor that it never stops".to_owned());
     }
     Ok(kept.join(" "))
 }
@@ -156,15 +156,44 @@ pub(crate) fn cpu_list(host: &Host, file: &str) -> Found {
 
 /// Every vulnerability that affects this CPU, with what is done about it.
 fn mitigations(host: &Host) -> Found {
+    let states = vulnerabilities(host)?;
+    let (affected, spared): (Vec<_>, Vec<_>) = states
+        .into_iter()
+        .partition(|(_, state)| state != NOT_AFFECTED);
+    let mut texts: Vec<String> = affected
+        .into_iter()
+        .map(|(name, state)| format!("{name}: {state}"))
+        .collect();
+    texts.push(format!("not affected by {} more", spared.len()));
+    Ok(texts.join(" | "))
+}
+
+/// How many vulnerabilities are mitigated, and how many are not.
+pub(crate) fn mitigations_count(host: &Host) -> Found {
+    let states = vulnerabilities(host)?;
+    let count = |start| {
+        states
+            .iter()
+            .filter(|(_, state)| state.starts_with(start))
+            .count()
+    };
+    Ok(format!(
+        "{} mitigated, {} vulnerable, {} of no concern to this CPU",
+        count("Mitigation"),
+        count("Vulnerable"),
+        count(NOT_AFFECTED)
+    ))
+}
+
+/// How the kernel says that a vulnerability does not concern the CPU.
+const NOT_AFFECTED: &str = "Not affected";
+
+fn vulnerabilities(host: &Host) -> Result<Vec<(String, String)>, Unknown> {
     let directory = format!("{CPUS}/vulnerabilities");
-    let mut affected = Vec::new();
-    let mut spared = 0;
+    let mut states = Vec::new();
     for name in host.root.entries(&directory)? {
-        match host.root.text(&format!("{directory}/{name}"))?.as_str() {
-            "Not affected" => spared += 1,
-            state => affected.push(format!("{name}: {state}")),
-        }
+        let state = host.root.text(&format!("{directory}/{name}"))?;
+        states.push((name, state));
     }
-    affected.push(format!("not affected by {spared} more"));
-    Ok(affected.join(" | "))
+    Ok(states)
 }

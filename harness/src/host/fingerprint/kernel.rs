@@ -44,12 +44,12 @@ fn uptime(host: &Host) -> Found {
     Ok(format!("{:.0} s", uptime.uptime))
 }
 
-fn load(host: &Host) -> Result<LoadAverage, Unknown> {
+/// The kernel's load averages and task counts.
+pub(crate) fn load(host: &Host) -> Result<LoadAverage, Unknown> {
     Ok(host.root.parsed("proc/loadavg", "load averages")?)
 }
 
-/// Load over 1, 5 and 15 minutes.
-pub(crate) fn load_average(host: &Host) -> Found {
+fn load_average(host: &Host) -> Found {
     let load = load(host)?;
     Ok(format!(
         "{:.2} {:.2} {:.2}",

@@ -18,9 +18,7 @@ pub(super) const FACTS: &[Fact] = &[
     ("hugepages_1g", |host| huge_pages(host, 1_048_576)),
     ("ksm", ksm),
     ("numa_nodes", numa_nodes),
-    ("numa_balancing", |host| {
-        switch(host, "proc/sys/kernel/numa_balancing")
-    }),
+    ("numa_balancing", numa_balancing),
     ("memory_lock_limit", |host| Ok(memory_lock_limit(host))),
 ];
 
@@ -88,6 +86,11 @@ pub(crate) fn ksm(host: &Host) -> Found {
 
 fn numa_nodes(host: &Host) -> Found {
     Ok(host.root.text("sys/devices/system/node/has_memory")?)
+}
+
+/// Whether the kernel moves pages to the node that uses them.
+pub(crate) fn numa_balancing(host: &Host) -> Found {
+    switch(host, "proc/sys/kernel/numa_balancing")
 }
 
 /// How much memory this process may lock.

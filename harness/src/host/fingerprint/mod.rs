@@ -43,7 +43,7 @@ impl Host {
     }
 
     /// A field of the first CPU in /proc/cpuinfo.
-    fn cpuinfo(&self, field: &str) -> Found {
+    pub(crate) fn cpuinfo(&self, field: &str) -> Found {
         let info = self.cpuinfo.as_ref().map_err(Unknown::because)?;
         info.get_field(0, field)
             .map(str::to_owned)
