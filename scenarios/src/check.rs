@@ -13,11 +13,11 @@ use crate::memory::{
 };
 use crate::plan::{Backing, Cell, Claim, ClaimOver, Guest, Measure, PageSize, Pinning, Topology};
 use crate::schema::{
-    BaselineBacking, ClaimSpec, Given, GuestSpec, MeasureSpec, MemorySpec, PinningSpec, Settings,
-    VcpusSpec,
+    BaselineBacking, ClaimSpec, Given, GuestSpec, MeasureSpec, Settings, TopologySpec,
 };
 use crate::spans::Field;
 use crate::units::{duration_text, percent_text, size_text};
+use crate::values::{MemorySpec, PinningSpec, VcpusSpec};
 
 const GIB: u64 = 1 << 30;
 /// The most that KVM can be built for on x86-64 (`CONFIG_KVM_MAX_NR_VCPUS`).
@@ -140,11 +140,7 @@ fn vcpus(spec: &Given<VcpusSpec>, overrides: &Overrides, errors: &mut Diagnostic
     }
 }
 
-fn topology(
-    spec: &Given<crate::schema::TopologySpec>,
-    vcpus: u32,
-    errors: &mut Diagnostics,
-) -> Topology {
+fn topology(spec: &Given<TopologySpec>, vcpus: u32, errors: &mut Diagnostics) -> Topology {
     let Some(spec) = spec else {
         return Topology {
             sockets: 1,

@@ -118,17 +118,16 @@ fn row(cell: &Cell) -> [String; COLUMNS] {
 
 /// The given columns, aligned.
 fn table(rows: &[[String; COLUMNS]], columns: &[usize]) -> String {
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
+    let widths = columns.iter().map(|&column| {
+        let lengths = rows.iter().map(|row| row[column].chars().count());
+        (column, lengths.max().unwrap_or(0))
+    });
+    let widths: Vec<(usize, usize)> = widths.collect();
     rows.iter()
         .map(|row| {
-            let cells: Vec<String> = columns
+            let cells: Vec<String> = widths
                 .iter()
-                .map(|&column| format!("{:width$}", row[column], width = width(column)))
+                .map(|&(column, width)| format!("{:width$}", row[column]))
                 .collect();
             format!("{}\n", cells.join("  ").trim_end())
         })

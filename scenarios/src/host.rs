@@ -1,6 +1,7 @@
 //! What a host lacks for a plan: a cell that it cannot run is *not testable here*, with the reason and the remedy, and
 //! the other cells run.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use vtax_workloads::Features;
@@ -11,7 +12,7 @@ use crate::spans::{Field, SpanMap};
 use crate::units::size_text;
 
 /// Why a host cannot run a cell. Its `Display` is the reason with the remedy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Untestable {
     /// The field that asks for what is missing.
     pub field: Field,
@@ -239,16 +240,18 @@ pub fn render_untestable(
         .zip(found)
         .filter_map(|(cell, untestable)| Some((cell, untestable.as_ref()?)))
         .collect();
+    let mut alike: HashMap<&Untestable, usize> = HashMap::new();
+    for (_, untestable) in &lacking {
+        *alike.entry(untestable).or_default() += 1;
+    }
     let mut diagnostics = Diagnostics::default();
     for (cell, untestable) in &lacking {
-        let alike = lacking
-            .iter()
-            .filter(|(_, other)| other == untestable)
-            .count();
-        let label = match alike {
-            1 => cell.label.clone(),
-            2 => format!("{}, and one more cell", cell.label),
-            more => format!("{}, and {} more cells", cell.label, more - 1),
+        // The first cell of each reason speaks for the others.
+        let label = match alike.remove(untestable) {
+            None => continue,
+            Some(1) => cell.label.clone(),
+            Some(2) => format!("{}, and one more cell", cell.label),
+            Some(all) => format!("{}, and {} more cells", cell.label, all - 1),
         };
         diagnostics.push(
             Diagnostic::new(

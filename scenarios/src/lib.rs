@@ -31,6 +31,7 @@ pub mod spans;
 mod suggest;
 mod tree;
 pub mod units;
+mod values;
 mod workload;
 
 pub use diagnostic::ScenarioError;
