@@ -1,0 +1,520 @@
+//! From planted blocks to results: what is planted comes back, whatever the units and the order, and every verdict
+//! gives its reason.
+
+mod fixture;
+
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+use vtax_reports::estimate::estimate;
+use vtax_reports::record::{Marks, NotMeasured, RunRecord, Sample, Side};
+use vtax_reports::result::{Results, Verdict};
+use vtax_reports::store::LatencyLog;
+use vtax_scenarios::plan::{Cell, ClaimOver};
+
+const BOOTS: u32 = 12;
+const ROUNDS: u32 = 3;
+
+/// A cell with known truth.
+#[derive(Clone, Copy)]
+struct Planted {
+    workload: &'static str,
+    /// Guest performance as a share of native.
+    ratio: f64,
+    /// Time of the control block as a share of native time.
+    control: f64,
+    /// Relative noise of a block.
+    noise: f64,
+    boots: u32,
+    marks: Marks,
+}
+
+const CELL: Planted = Planted {
+    workload: "cpu-hash",
+    ratio: 0.99,
+    control: 1.0,
+    noise: 0.002,
+    boots: BOOTS,
+    marks: Marks::CLEAN,
+};
+
+impl Planted {
+    fn cell(&self, id: u32) -> Cell {
+        let mut cell = fixture::record().plan.cells[0].clone();
+        cell.id = id;
+        cell.label = format!("{} {id}", self.workload);
+        cell.workload.name = self.workload.to_owned();
+        cell.measure.pilot_boots = 10;
+        cell
+    }
+}
+
+/// A finished run of these cells with the claim that CPU-bound work keeps 97 %, on bare metal.
+fn record(cells: &[Planted]) -> RunRecord {
+    let mut record = fixture::record();
+    record.host.nested_under = None;
+    record.not_measured.clear();
+    record.plan.claim.ratio = 0.97;
+    record.plan.claim.over = ClaimOver::Cpu;
+    record.plan.cells = (0..)
+        .zip(cells)
+        .map(|(id, planted)| planted.cell(id))
+        .collect();
+    record
+}
+
+/// The blocks of these cells, boots in turn, each boot a second long.
+fn samples(cells: &[Planted], seed: u64) -> Vec<Sample> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut samples = Vec::new();
+    let mut now = 0;
+    for boot in 0..cells.iter().map(|cell| cell.boots).max().unwrap_or(0) {
+        for (id, cell) in (0..).zip(cells).filter(|(_, cell)| boot < cell.boots) {
+            for round in 0..ROUNDS {
+                for (position, side) in [(0, Side::Native), (1, Side::Guest), (2, Side::Control)] {
+                    let factor = match side {
+                        Side::Native => 1.0,
+                        Side::Guest => 1.0 / cell.ratio,
+                        Side::Control => cell.control,
+                    };
+                    let noise: f64 = cell.noise * rng.sample::<f64, _>(StandardNormal);
+                    samples.push(Sample {
+                        cell: id,
+                        boot,
+                        round,
+                        position,
+                        side,
+                        vcpu: 0,
+                        cpu: 0,
+                        iterations: 1_000_000,
+                        ticks: whole(60e6 * factor * noise.exp()),
+                        outer_nanos: 25_000_000,
+                        marks: cell.marks,
+                        at_nanos: now,
+                    });
+                    now += 1_000_000_000 / u64::from(3 * ROUNDS);
+                }
+            }
+        }
+    }
+    samples
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "planted times are positive and far below 2^63"
+)]
+fn whole(ticks: f64) -> u64 {
+    ticks as u64
+}
+
+fn results(cells: &[Planted]) -> Results {
+    estimate(&record(cells), &samples(cells, 1), &LatencyLog::default())
+}
+
+fn close(left: f64, right: f64) -> bool {
+    (left / right - 1.0).abs() < 1e-9
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_planted_slowdown_is_recovered(
+        ratio in 0.5..1.0,
+        noise in 1e-4..0.02,
+        seed: u64,
+    ) {
+        let cells = [Planted { ratio, noise, ..CELL }];
+        let results = estimate(&record(&cells), &samples(&cells, seed), &LatencyLog::default());
+        let found = results.cells[0].ratio.unwrap();
+        // Six half-widths, some fourteen standard errors: no bad luck reaches so far.
+        let reach = 3.0 * (found.high - found.low) + 1e-6;
+        prop_assert!((found.value - ratio).abs() <= reach, "{ratio}: {found:?}");
+        prop_assert!(found.low <= found.value && found.value <= found.high);
+    }
+
+    #[test]
+    fn swapping_the_sides_inverts_the_ratio(ratio in 0.5..1.5, seed: u64) {
+        let cells = [Planted { ratio, ..CELL }];
+        // With the control a copy of native, the sides can change places.
+        let mut there = samples(&cells, seed);
+        for round in there.chunks_mut(3) {
+            round[2].ticks = round[0].ticks;
+        }
+        let mut back = there.clone();
+        for round in back.chunks_mut(3) {
+            (round[0].ticks, round[1].ticks) = (round[1].ticks, round[0].ticks);
+            round[2].ticks = round[0].ticks;
+        }
+        let record = record(&cells);
+        let there = estimate(&record, &there, &LatencyLog::default()).cells[0].ratio.unwrap();
+        let back = estimate(&record, &back, &LatencyLog::default()).cells[0].ratio.unwrap();
+        prop_assert!(close(there.value * back.value, 1.0));
+        prop_assert!(close(there.low * back.high, 1.0));
+        prop_assert!(close(there.high * back.low, 1.0));
+    }
+
+    #[test]
+    fn the_unit_of_time_does_not_matter(factor in 2_u64..1_000, seed: u64) {
+        let cells = [CELL];
+        let one = samples(&cells, seed);
+        let mut other = one.clone();
+        other.iter_mut().for_each(|sample| sample.ticks *= factor);
+        let record = record(&cells);
+        let one = &estimate(&record, &one, &LatencyLog::default()).cells[0];
+        let other = &estimate(&record, &other, &LatencyLog::default()).cells[0];
+        for (one, other) in [(one.ratio, other.ratio), (one.control, other.control)] {
+            let (one, other) = (one.unwrap(), other.unwrap());
+            prop_assert!(close(one.value, other.value));
+            prop_assert!(close(one.low, other.low) && close(one.high, other.high));
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_samples_does_not_matter(seed: u64) {
+        let cells = [CELL, Planted { ratio: 0.9, ..CELL }, Planted { ratio: 0.97, ..CELL }];
+        let record = record(&cells);
+        let mut samples = samples(&cells, seed);
+        let in_order = estimate(&record, &samples, &LatencyLog::default());
+        samples.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        prop_assert_eq!(estimate(&record, &samples, &LatencyLog::default()), in_order);
+    }
+}
+
+#[test]
+fn a_claim_that_holds() {
+    let results = results(&[
+        CELL,
+        Planted {
+            ratio: 0.995,
+            ..CELL
+        },
+    ]);
+    for cell in &results.cells {
+        assert_eq!(cell.verdict, Verdict::Holds, "{}", cell.reason);
+        assert_eq!((cell.boots, cell.rounds), (BOOTS, BOOTS * ROUNDS));
+        assert!(cell.voided.is_empty());
+        assert_eq!(cell.ratio, cell.ratio_all_rounds);
+        assert!(cell.noise_floor.unwrap() < 0.005);
+    }
+    let headline = &results.headline;
+    let ratio = headline.ratio.unwrap();
+    assert!((ratio.value - (0.99_f64 * 0.995).sqrt()).abs() < 0.002);
+    assert_eq!(headline.verdict, Verdict::Holds);
+    assert_eq!(
+        headline.sentence,
+        format!(
+            "This host's guests run CPU-bound work at {:.1} % of native [{:.1}, {:.1}]: the 97 % claim holds.",
+            100.0 * ratio.value,
+            100.0 * ratio.low,
+            100.0 * ratio.high
+        )
+    );
+}
+
+#[test]
+fn a_claim_that_is_refuted() {
+    let results = results(&[Planted {
+        ratio: 0.94,
+        ..CELL
+    }]);
+    assert_eq!(results.cells[0].verdict, Verdict::Refuted);
+    assert!(results.cells[0].reason.ends_with("is below 97 %."));
+    assert_eq!(results.headline.verdict, Verdict::Refuted);
+    assert!(
+        results
+            .headline
+            .sentence
+            .contains("the 97 % claim is refuted.")
+    );
+}
+
+#[test]
+fn one_refuted_cell_is_named_though_the_mean_holds() {
+    let good = Planted {
+        ratio: 0.995,
+        ..CELL
+    };
+    let results = results(&[
+        good,
+        good,
+        Planted {
+            ratio: 0.95,
+            ..CELL
+        },
+    ]);
+    assert_eq!(results.headline.verdict, Verdict::Holds);
+    assert!(
+        results
+            .headline
+            .sentence
+            .ends_with("claim holds. 1 cell is below 97 %: cpu-hash 2.")
+    );
+}
+
+#[test]
+fn an_undecided_claim_says_how_much_time_would_decide() {
+    let cells = [Planted {
+        ratio: 0.972,
+        noise: 0.05,
+        ..CELL
+    }];
+    let results = results(&cells);
+    let cell = &results.cells[0];
+    assert_eq!(cell.verdict, Verdict::Undecided);
+    // Half-width over distance, squared, times the time that the boots took so far; less that time.
+    let ratio = cell.ratio.unwrap();
+    let times = ((ratio.high / ratio.low).ln() / 2.0 / (ratio.value / 0.97).ln()).powi(2) - 1.0;
+    let seconds = times * f64::from(BOOTS);
+    let stated =
+        vtax_reports::verdict::words::duration(std::time::Duration::from_secs_f64(seconds));
+    assert!(
+        cell.reason
+            .contains(&format!("about {stated} more would decide")),
+        "{}",
+        cell.reason
+    );
+    assert!(
+        results.headline.sentence.contains("is undecided, about"),
+        "{}",
+        results.headline.sentence
+    );
+}
+
+#[test]
+fn no_amount_of_time_is_promised_where_none_helps() {
+    let mut record = record(&[CELL]);
+    let samples = samples(&[CELL], 1);
+    let found = estimate(&record, &samples, &LatencyLog::default()).cells[0].ratio;
+    record.plan.claim.ratio = found.unwrap().value;
+    let cell = &estimate(&record, &samples, &LatencyLog::default()).cells[0];
+    assert_eq!(cell.verdict, Verdict::Undecided);
+    assert!(
+        cell.reason.contains("no reasonable amount of time"),
+        "{}",
+        cell.reason
+    );
+}
+
+#[test]
+fn better_than_native_is_an_anomaly_and_no_pass() {
+    let results = results(&[Planted {
+        ratio: 1.05,
+        ..CELL
+    }]);
+    let cell = &results.cells[0];
+    assert_eq!(cell.verdict, Verdict::Undecided);
+    assert!(cell.anomaly.as_ref().unwrap().contains("guest clock"));
+    assert_eq!(results.headline.verdict, Verdict::Undecided);
+    assert!(
+        results
+            .headline
+            .sentence
+            .contains("look better than native")
+    );
+    assert!(
+        close(results.headline.ratio.unwrap().value, 1.0),
+        "counts as 100 %"
+    );
+}
+
+#[test]
+fn an_anomaly_cannot_make_up_for_a_loss() {
+    let low = Planted {
+        ratio: 0.96,
+        ..CELL
+    };
+    let results = results(&[low, low, Planted { ratio: 1.5, ..CELL }]);
+    let ratio = results.headline.ratio.unwrap();
+    assert!(
+        (ratio.value - 0.96_f64.powi(2).cbrt()).abs() < 0.002,
+        "{ratio:?}"
+    );
+    assert!(results.headline.sentence.contains("1 cell is above native"));
+}
+
+#[test]
+fn a_cell_that_disagrees_with_itself_says_so() {
+    let results = results(&[Planted {
+        control: 1.04,
+        ..CELL
+    }]);
+    let cell = &results.cells[0];
+    assert!(cell.noise_floor.unwrap() > 0.03);
+    assert!(
+        cell.reason.contains("the cell disagrees with itself"),
+        "{}",
+        cell.reason
+    );
+}
+
+#[test]
+fn what_cannot_be_tested_is_left_out_and_what_failed_leaves_the_run_undecided() {
+    let cells = [CELL; 3];
+    let mut record = record(&cells);
+    let missing = NotMeasured::NotTestable("No AVX2 on this host.".to_owned());
+    record.not_measured.insert(1, missing);
+    let samples = samples(&cells, 1);
+    let results = estimate(&record, &samples, &LatencyLog::default());
+    assert_eq!(results.cells[1].verdict, Verdict::NotTestable);
+    assert_eq!(results.cells[1].reason, "No AVX2 on this host.");
+    assert_eq!(results.headline.verdict, Verdict::Holds);
+    assert!(
+        results
+            .headline
+            .sentence
+            .ends_with("1 cell is not testable on this host: cpu-hash 1.")
+    );
+
+    let fault = NotMeasured::Failed("page fault at RIP 0x1000, CR2 0x0.".to_owned());
+    record.not_measured.insert(2, fault);
+    let results = estimate(&record, &samples, &LatencyLog::default());
+    let failed = &results.cells[2];
+    assert!(failed.failed && failed.ratio.is_none() && failed.native.is_none());
+    assert_eq!(failed.verdict, Verdict::NotTestable);
+    assert!(failed.reason.contains("RIP 0x1000"));
+    assert_eq!(results.headline.verdict, Verdict::Undecided);
+    assert!(
+        results
+            .headline
+            .sentence
+            .contains("lacking a result of 1 cell.")
+    );
+}
+
+#[test]
+fn nothing_testable_says_what_is_missing() {
+    let cells = [CELL];
+    let mut record = record(&cells);
+    let missing =
+        NotMeasured::NotTestable("/dev/kvm is missing: load kvm_intel or kvm_amd.".to_owned());
+    record.not_measured.insert(0, missing);
+    let headline = estimate(&record, &[], &LatencyLog::default()).headline;
+    assert_eq!(headline.verdict, Verdict::NotTestable);
+    assert_eq!(
+        headline.sentence,
+        "Whether this host's guests reach 97 % of native on CPU-bound work cannot be tested here: \
+         /dev/kvm is missing: load kvm_intel or kvm_amd."
+    );
+    record.plan.claim.over = ClaimOver::Memory;
+    let headline = estimate(&record, &[], &LatencyLog::default()).headline;
+    assert!(
+        headline
+            .sentence
+            .ends_with("no cell of this scenario is memory-bound work.")
+    );
+}
+
+#[test]
+fn an_interrupted_cell_is_undecided_and_so_is_the_run() {
+    let cells = [CELL, Planted { boots: 1, ..CELL }];
+    let mut record = record(&cells);
+    record.interrupted = true;
+    let results = estimate(&record, &samples(&cells, 1), &LatencyLog::default());
+    assert_eq!(results.cells[0].verdict, Verdict::Holds);
+    assert_eq!(results.cells[1].verdict, Verdict::Undecided);
+    assert!(
+        results.cells[1].reason.contains("interrupted before two"),
+        "{}",
+        results.cells[1].reason
+    );
+    assert_eq!(results.headline.verdict, Verdict::Undecided);
+}
+
+#[test]
+fn a_nested_host_says_so_in_the_headline() {
+    let cells = [CELL];
+    let mut record = record(&cells);
+    record.host.nested_under = Some("KVM".to_owned());
+    let headline = estimate(&record, &samples(&cells, 1), &LatencyLog::default()).headline;
+    assert!(
+        headline
+            .sentence
+            .ends_with("claim holds — native here is itself a virtual machine under KVM."),
+        "{}",
+        headline.sentence
+    );
+}
+
+#[test]
+fn void_blocks_leave_no_figure_and_are_counted() {
+    let results = results(&[Planted {
+        marks: Marks::CLOCK,
+        ..CELL
+    }]);
+    let cell = &results.cells[0];
+    assert_eq!((cell.boots, cell.rounds), (0, 0));
+    assert_eq!(cell.voided["clock"], u64::from(BOOTS * ROUNDS * 3));
+    assert!(cell.ratio.is_none() && cell.native.is_none());
+    assert!(cell.reason.contains("Fewer than two"), "{}", cell.reason);
+}
+
+#[test]
+fn rare_disturbed_boots_are_left_out_with_their_blocks_counted() {
+    let cells = [CELL];
+    let mut samples = samples(&cells, 1);
+    for sample in samples
+        .iter_mut()
+        .filter(|sample| sample.boot == 3 && sample.side == Side::Guest)
+    {
+        sample.marks = Marks::PREEMPTED;
+        sample.ticks *= 3;
+    }
+    let cell = &estimate(&record(&cells), &samples, &LatencyLog::default()).cells[0];
+    assert_eq!(cell.boots, BOOTS - 1);
+    assert_eq!((cell.voided["preempted"], cell.voided["paired"]), (3, 6));
+    assert!((cell.ratio.unwrap().value - 0.99).abs() < 0.002);
+    assert!(
+        cell.ratio_all_rounds.unwrap().value < 0.95,
+        "the treatment matters, and shows"
+    );
+    assert!(
+        cell.reason.contains("1 of 12 boots left out"),
+        "{}",
+        cell.reason
+    );
+}
+
+#[test]
+fn figures_are_in_the_workload_s_unit_and_agree_with_the_ratio() {
+    let results = results(&[
+        CELL,
+        Planted {
+            workload: "mem-stream",
+            ..CELL
+        },
+    ]);
+    for cell in &results.cells {
+        let (native, guest) = (cell.native.as_ref().unwrap(), cell.guest.as_ref().unwrap());
+        assert!(native.min <= native.median && native.median <= native.max);
+        let ratio = match cell.direction {
+            vtax_reports::result::Direction::Higher => guest.median / native.median,
+            vtax_reports::result::Direction::Lower => native.median / guest.median,
+        };
+        assert!(
+            (ratio - cell.ratio.unwrap().value).abs() < 0.002,
+            "{}",
+            cell.unit
+        );
+    }
+    let (_, workload) = vtax_workloads::find("cpu-hash").unwrap();
+    let nanos = 60.0 * fixture::record().nanos_per_tick;
+    let expected = workload.metric.value(1, nanos);
+    assert!((results.cells[0].native.as_ref().unwrap().median / expected - 1.0).abs() < 0.002);
+}
+
+#[test]
+fn the_same_run_gives_the_same_results_on_any_number_of_threads() {
+    let run = fixture::run();
+    let once = estimate(&run.record, &run.samples, &run.latencies);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build()
+        .unwrap();
+    let again = pool.install(|| estimate(&run.record, &run.samples, &run.latencies));
+    assert_eq!(once, again);
+    assert_eq!(once.cells.len(), run.record.plan.cells.len());
+}
