@@ -1,35 +1,310 @@
-//! The guest image on real KVM: same bytes, same address, exceptions by name, timer and IPIs.
+//! The guest image on real KVM: same bytes at the same address, exceptions by name, timer and IPIs.
+//!
+//! Guest RAM has one fixed address per process, so these tests take turns.
 
+use std::sync::{Mutex, PoisonError};
+
+use vtax::guest::embedded::vcpu::EmbeddedVcpu;
 use vtax::guest::embedded::{self, Vm, VmConfig};
+use vtax::guest::fault::GuestFault;
 use vtax::guest::image::Image;
 use vtax::guest::layout;
 use vtax::guest::mailbox::{Answer, Mailbox, Request};
 use vtax::guest::native::NativeCpu;
 use vtax::guest::ram::{Ram, RamConfig};
 use vtax::guest::{Completion, Executor};
+use vtax::watchdog::Slot;
+use vtax_scenarios::memory::{arena_bytes, arena_start};
 use vtax_scenarios::plan::{Backing, PageSize, Topology};
 use vtax_workloads::abi::Op;
-use vtax_workloads::machine::RAM_BASE;
+use vtax_workloads::machine::{IMAGE_OFFSET, RAM_BASE};
+
+const MIB: u64 = 1 << 20;
+
+static TURN: Mutex<()> = Mutex::new(());
+
+#[derive(Clone, Copy)]
+struct Setup {
+    memory: u64,
+    vcpus: u32,
+    page_size: PageSize,
+    interrupts: bool,
+}
+
+const SMALL: Setup = Setup {
+    memory: 16 * MIB,
+    vcpus: 1,
+    page_size: PageSize::Size4K,
+    interrupts: false,
+};
+
+/// A guest, and what drives it.
+struct Guest<'a> {
+    ram: &'a Ram,
+    vm: &'a Vm<'a>,
+    image: &'a Image,
+    setup: Setup,
+}
+
+impl<'a> Guest<'a> {
+    /// Runs `test` with a fresh guest; says so and returns where there is no KVM.
+    fn with(setup: Setup, test: impl FnOnce(&Guest<'_>)) {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(kvm) = embedded::open() else {
+            assert!(
+                !std::path::Path::new("/dev/kvm").exists(),
+                "/dev/kvm exists but cannot be used"
+            );
+            eprintln!("SKIPPED guest: there is no /dev/kvm");
+            return;
+        };
+        let image = Image::embedded().unwrap();
+        let ram = Ram::map(&RamConfig {
+            address: RAM_BASE,
+            len: setup.memory,
+            backing: Backing::Small,
+            prefault: false,
+            numa_node: None,
+        })
+        .unwrap();
+        let config = VmConfig {
+            page_size: setup.page_size,
+            topology: Topology {
+                sockets: 1,
+                cores: setup.vcpus,
+                threads: 1,
+            },
+            vcpus: setup.vcpus,
+            interrupts: setup.interrupts,
+        };
+        let vm = Vm::create(&kvm, &ram, &image, config).unwrap();
+        test(&Guest {
+            ram: &ram,
+            vm: &vm,
+            image: &image,
+            setup,
+        });
+    }
+
+    fn vcpu(&self, index: u32) -> EmbeddedVcpu<'_> {
+        let mut vcpu = self.vm.vcpu(index).unwrap();
+        vcpu.watched(Slot::for_this_thread().unwrap());
+        vcpu
+    }
+
+    fn native(&self, index: u32) -> NativeCpu<'_> {
+        NativeCpu::new(self.image, self.mailbox(index), index)
+    }
+
+    fn mailbox(&self, index: u32) -> Mailbox<'_> {
+        Mailbox::new(self.ram, layout::mailbox(index))
+    }
+
+    fn request(&self, op: Op, workload: &str) -> Request {
+        let (index, workload) = vtax_workloads::find(workload).unwrap();
+        Request {
+            op,
+            workload: index as u64,
+            arena: RAM_BASE + arena_start(self.setup.memory),
+            arena_len: arena_bytes(self.setup.memory, self.setup.vcpus),
+            iterations: 10,
+            planted: 0,
+            params: vtax_workloads::default_params(workload),
+            seed: 42,
+        }
+    }
+
+    fn ask(
+        &self,
+        index: u32,
+        cpu: &mut dyn Executor,
+        request: &Request,
+    ) -> Result<Answer, GuestFault> {
+        let mailbox = self.mailbox(index);
+        mailbox.put(request).unwrap();
+        assert_eq!(cpu.execute()?, Completion::Clean);
+        Ok(mailbox.take().unwrap())
+    }
+}
 
 #[test]
-fn smoke() {
-    let image = Image::embedded().unwrap();
-    let ram = Ram::map(&RamConfig { address: RAM_BASE, len: 16 << 20, backing: Backing::Small, prefault: true, numa_node: None }).unwrap();
-    let kvm = embedded::open().unwrap();
-    let vm = Vm::create(&kvm, &ram, &image, VmConfig { page_size: PageSize::Size4K, topology: Topology { sockets: 1, cores: 1, threads: 1 }, vcpus: 1, interrupts: false }).unwrap();
-    let mut vcpu = vm.vcpu(0).unwrap();
-    let mailbox = Mailbox::new(&ram, layout::mailbox(0));
-    let mut native = NativeCpu::new(&image, mailbox, 0);
-    let request = Request { op: Op::Identity, workload: 0, arena: RAM_BASE + layout::arena(16 << 20, 1, 0), arena_len: 2 << 20, iterations: 1000, planted: 0, params: [0; 4], seed: 1 };
-    mailbox.put(&request).unwrap();
-    native.execute().unwrap();
-    let a = mailbox.take().unwrap();
-    println!("native {a:x?} expected {:x}", image.text_hash);
-    mailbox.put(&request).unwrap();
-    for _ in 0..3 {
-    match vcpu.execute() { Ok(_) => {}, Err(e) => panic!("{e}") }
+fn native_and_guest_execute_the_same_bytes_at_the_same_address() {
+    for page_size in [PageSize::Size4K, PageSize::Size2M] {
+        Guest::with(Setup { page_size, ..SMALL }, |guest| {
+            let request = guest.request(Op::Identity, "cpu-hash");
+            let native = guest.ask(0, &mut guest.native(0), &request).unwrap();
+            let virtual_ = guest.ask(0, &mut guest.vcpu(0), &request).unwrap();
+            assert_eq!(native, virtual_);
+            assert_eq!(native.checksum, guest.image.text_hash);
+            assert_eq!(native.code_address, guest.image.header.payload);
+        });
     }
-    let b = mailbox.take().unwrap();
-    println!("guest {b:x?}");
-    assert_eq!(a, b);
+}
+
+#[test]
+fn one_changed_byte_of_code_is_noticed_by_both_sides() {
+    Guest::with(SMALL, |guest| {
+        let last = guest.image.header.text_end - 1 - (RAM_BASE + IMAGE_OFFSET);
+        let mut byte = [0];
+        guest
+            .ram
+            .read_bytes(IMAGE_OFFSET + last, &mut byte)
+            .unwrap();
+        guest
+            .ram
+            .write_bytes(IMAGE_OFFSET + last, &[!byte[0]])
+            .unwrap();
+        let request = guest.request(Op::Identity, "cpu-hash");
+        let native = guest.ask(0, &mut guest.native(0), &request).unwrap();
+        let virtual_ = guest.ask(0, &mut guest.vcpu(0), &request).unwrap();
+        assert_ne!(native.checksum, guest.image.text_hash);
+        assert_eq!(virtual_.checksum, native.checksum);
+    });
+}
+
+#[test]
+fn every_workload_computes_the_same_on_both_sides() {
+    let setup = Setup {
+        memory: 512 * MIB,
+        page_size: PageSize::Size2M,
+        ..SMALL
+    };
+    Guest::with(setup, |guest| {
+        let mut vcpu = guest.vcpu(0);
+        for workload in vtax_workloads::CATALOGUE {
+            if workload.family == vtax_workloads::Family::Diagnostic {
+                continue;
+            }
+            let set_up = guest.request(Op::Setup, workload.name);
+            let run = guest.request(Op::Run, workload.name);
+            guest.ask(0, &mut guest.native(0), &set_up).unwrap();
+            let native = guest.ask(0, &mut guest.native(0), &run).unwrap();
+            let virtual_ = guest.ask(0, &mut vcpu, &run).unwrap();
+            assert_eq!(native.checksum, virtual_.checksum, "{}", workload.name);
+            assert!(virtual_.ticks > 0, "{}", workload.name);
+        }
+    });
+}
+
+#[test]
+fn faults_have_names() {
+    for (workload, expected) in [
+        ("fault-page", "#PF page fault in ring 3"),
+        ("fault-ud", "#UD invalid opcode in ring 3"),
+        ("fault-gp", "#GP general protection in ring 3"),
+        ("fault-triple", "triple fault"),
+    ] {
+        Guest::with(SMALL, |guest| {
+            let request = guest.request(Op::Run, workload);
+            let fault = guest.ask(0, &mut guest.vcpu(0), &request).unwrap_err();
+            let text = fault.to_string();
+            assert!(text.contains(expected), "{workload}: {text}");
+            assert!(text.contains("RIP 0x402"), "{workload}: {text}");
+            assert!(text.contains("CR2"), "{workload}: {text}");
+        });
+    }
+}
+
+#[test]
+fn a_page_fault_names_its_address() {
+    Guest::with(SMALL, |guest| {
+        let request = guest.request(Op::Run, "fault-page");
+        match guest.ask(0, &mut guest.vcpu(0), &request) {
+            Err(GuestFault::Exception(frame)) => {
+                assert_eq!(frame.vector, 14);
+                assert_eq!(frame.cr2, request.params[0]);
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_request_that_makes_no_sense_is_refused_and_the_guest_lives() {
+    Guest::with(SMALL, |guest| {
+        let mut vcpu = guest.vcpu(0);
+        let mut request = guest.request(Op::Run, "cpu-hash");
+        request.workload = u64::MAX;
+        guest.mailbox(0).put(&request).unwrap();
+        vcpu.execute().unwrap();
+        assert!(guest.mailbox(0).take().is_err());
+        let sane = guest.request(Op::Identity, "cpu-hash");
+        guest.ask(0, &mut vcpu, &sane).unwrap();
+    });
+}
+
+#[test]
+fn the_tsc_deadline_timer_reaches_the_guest() {
+    let setup = Setup {
+        interrupts: true,
+        ..SMALL
+    };
+    Guest::with(setup, |guest| {
+        let request = Request {
+            iterations: 20,
+            params: [200_000, 0, 0, 0],
+            ..guest.request(Op::TimerProbe, "cpu-hash")
+        };
+        let answer = guest.ask(0, &mut guest.vcpu(0), &request).unwrap();
+        assert_eq!(answer.checksum, 20, "timer interrupts taken");
+        assert_eq!(answer.latencies.len(), 20);
+        assert!(answer.latencies.iter().all(|&late| late > 0));
+    });
+}
+
+#[test]
+fn ipis_reach_another_vcpu() {
+    let setup = Setup {
+        memory: 32 * MIB,
+        vcpus: 2,
+        interrupts: true,
+        ..SMALL
+    };
+    Guest::with(setup, |guest| {
+        let received = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let request = Request {
+                    iterations: 5,
+                    ..guest.request(Op::IpiAwait, "cpu-hash")
+                };
+                guest.ask(1, &mut guest.vcpu(1), &request).unwrap()
+            });
+            // APIC id 1; a few milliseconds apart at any clock rate, so that none merges with the next.
+            let request = Request {
+                iterations: 50,
+                params: [1, 20_000_000, 0, 0],
+                ..guest.request(Op::IpiSend, "cpu-hash")
+            };
+            guest.ask(0, &mut guest.vcpu(0), &request).unwrap();
+            waiting.join().unwrap()
+        });
+        assert!(received.checksum >= 5, "{} arrived", received.checksum);
+    });
+}
+
+#[test]
+fn a_guest_of_many_vcpus_and_some_gigabytes_works() {
+    let setup = Setup {
+        memory: 5 << 30,
+        vcpus: 16,
+        page_size: PageSize::Size2M,
+        interrupts: false,
+    };
+    Guest::with(setup, |guest| {
+        let request = guest.request(Op::Identity, "cpu-hash");
+        let mut vcpus: Vec<_> = (0..setup.vcpus).map(|index| guest.vcpu(index)).collect();
+        for (index, vcpu) in (0..).zip(&mut vcpus) {
+            let answer = guest.ask(index, vcpu, &request).unwrap();
+            assert_eq!(answer.checksum, guest.image.text_hash);
+        }
+        // The last arena lies above the hole below 4 GiB.
+        let last = layout::arena(setup.memory, setup.vcpus, setup.vcpus - 1);
+        assert!(last > 3 << 30);
+        let touch = Request {
+            arena: RAM_BASE + last,
+            arena_len: 64 * 4096,
+            ..guest.request(Op::Touch, "cpu-hash")
+        };
+        guest.ask(0, &mut vcpus[0], &touch).unwrap();
+    });
 }
