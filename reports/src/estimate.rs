@@ -103,6 +103,7 @@ impl Digest {
             not_measured,
             ratio: self.series.ratio(),
             control: self.series.control(),
+            serial_correlation: self.series.serial_correlation(),
             boots: self.series.boots.len(),
             boots_measured: self.boots_measured,
             time: self.time,

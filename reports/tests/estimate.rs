@@ -352,6 +352,18 @@ fn a_cell_that_disagrees_with_itself_says_so() {
 }
 
 #[test]
+fn boots_that_follow_each_other_are_reported() {
+    let cells = [Planted { boots: 30, ..CELL }];
+    let mut samples = samples(&cells, 1);
+    let slower = |sample: &&mut Sample| sample.boot >= 15 && sample.side == Side::Guest;
+    for sample in samples.iter_mut().filter(slower) {
+        sample.ticks += sample.ticks / 10;
+    }
+    let cell = &estimate(&record(&cells), &samples, &LatencyLog::default()).cells[0];
+    assert!(cell.reason.contains("follow each other"), "{}", cell.reason);
+}
+
+#[test]
 fn what_cannot_be_tested_is_left_out_and_what_failed_leaves_the_run_undecided() {
     let cells = [CELL; 3];
     let mut record = record(&cells);

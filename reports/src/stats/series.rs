@@ -94,6 +94,24 @@ impl Series {
         let values: Vec<f64> = self.boots.iter().map(|boot| boot.log_control).collect();
         stein::estimate(&values, values.len())
     }
+
+    /// The correlation of each boot's ratio with that of the boot before, where it is too large for chance (one series in
+    /// two hundred, Bartlett 1946, "On the theoretical specification and sampling properties of autocorrelated
+    /// time-series"): boots are not independent then, and the interval is too narrow.
+    #[must_use]
+    pub fn serial_correlation(&self) -> Option<f64> {
+        const ONE_IN_TWO_HUNDRED: f64 = 2.576;
+        let mean = self.ratio()?.mean;
+        let deviations: Vec<f64> = self
+            .boots
+            .iter()
+            .map(|boot| boot.log_ratio - mean)
+            .collect();
+        let products: f64 = deviations.windows(2).map(|pair| pair[0] * pair[1]).sum();
+        let squares: f64 = deviations.iter().map(|deviation| deviation.powi(2)).sum();
+        let correlation = products / squares;
+        (correlation * (deviations.len() as f64).sqrt() > ONE_IN_TWO_HUNDRED).then_some(correlation)
+    }
 }
 
 impl Extend<Option<BootValue>> for Series {
@@ -101,5 +119,66 @@ impl Extend<Option<BootValue>> for Series {
         for boot in boots {
             self.push(boot);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boot(log_ratio: f64, disturbed: bool) -> Option<BootValue> {
+        Some(BootValue {
+            log_ratio,
+            log_ratio_all: log_ratio,
+            log_control: 0.0,
+            log_native_ticks: 0.0,
+            log_guest_ticks: 0.0,
+            rounds: 3,
+            disturbed,
+        })
+    }
+
+    #[test]
+    fn rare_disturbed_boots_are_left_out_before_and_after_the_pilot() {
+        let mut boots = vec![boot(0.0, false); 12];
+        boots[3] = boot(1.0, true);
+        boots[11] = boot(1.0, true);
+        boots[5] = None;
+        let series = Series::new(&boots, 10);
+        assert_eq!((series.boots.len(), series.pilot), (9, 8));
+        assert_eq!((series.all.0.len(), series.all.1), (11, 9));
+        assert_eq!(series.ratio().unwrap().mean, 0.0);
+    }
+
+    #[test]
+    fn on_a_busy_host_every_boot_counts() {
+        let boots: Vec<_> = (0..10).map(|number| boot(0.0, number >= 4)).collect();
+        let series = Series::new(&boots, 10);
+        assert!(!series.leaves_out_disturbed());
+        assert_eq!(series.boots.len(), 10);
+    }
+
+    #[test]
+    fn the_size_stays_the_pilot_s_while_boots_arrive() {
+        let pilot: Vec<_> = (0..10)
+            .map(|number| boot(f64::from(number % 3), false))
+            .collect();
+        let mut series = Series::from_pilot(&pilot);
+        let size = series.size(0.3, 0.95);
+        assert!(size > 10);
+        series.extend([boot(100.0, false), boot(-100.0, false)]);
+        assert_eq!(series.size(0.3, 0.95), size);
+    }
+
+    #[test]
+    fn boots_that_follow_each_other_are_told_from_those_that_do_not() {
+        let slow: Vec<_> = (0..40)
+            .map(|number| boot(f64::from(number / 10), false))
+            .collect();
+        assert!(Series::new(&slow, 10).serial_correlation().unwrap() > 0.8);
+        let fast: Vec<_> = (0..40)
+            .map(|number| boot(f64::from(number % 3), false))
+            .collect();
+        assert_eq!(Series::new(&fast, 10).serial_correlation(), None);
     }
 }

@@ -27,6 +27,8 @@ pub struct Measured<'a> {
     pub ratio: Option<LogMean>,
     /// Native against native.
     pub control: Option<LogMean>,
+    /// How strongly its boots follow each other, where that is no chance.
+    pub serial_correlation: Option<f64>,
     /// Boots that count.
     pub boots: usize,
     /// Boots that were measured.
@@ -101,6 +103,12 @@ pub fn judge(
              does by chance.",
             words::ends(&control, 1.0),
             1.0 / (1.0 - control.confidence)
+        );
+    }
+    if let Some(correlation) = measured.serial_correlation {
+        reason += &format!(
+            " Its boots follow each other (correlation {correlation:.2}), so the interval is too narrow: more cells in \
+             the scenario would set them apart in time."
         );
     }
     let dropped = measured.boots_measured.saturating_sub(measured.boots);

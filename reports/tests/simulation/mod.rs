@@ -26,7 +26,7 @@ pub const HALF_WIDTH: f64 = 0.005;
 pub const CONFIDENCE: f64 = 0.95;
 /// Caps on the number of boots, as a time budget that is settled when the pilot ends sets them: none that matters,
 /// a tight one, and a budget that is spent with the pilot.
-pub const CAPS: [u32; 3] = [1_000, 20, 10];
+pub const CAPS: [u32; 3] = [400, 20, 10];
 
 /// What disturbs the blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
