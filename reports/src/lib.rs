@@ -10,6 +10,7 @@
 
 pub mod estimate;
 pub mod export;
+pub mod html;
 pub mod record;
 pub mod result;
 mod spans;

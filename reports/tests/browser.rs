@@ -1,0 +1,167 @@
+//! The report in a real browser: quiet, self-contained, and readable on a desk and on a phone.
+
+mod chromium;
+mod fixture;
+
+use std::path::PathBuf;
+
+use chromium::{Browser, View};
+use vtax_reports::html;
+use vtax_reports::result::Results;
+use vtax_reports::store::Run;
+
+const DESK: View = View {
+    width: 1280,
+    height: 900,
+    dark: false,
+    script: true,
+};
+const PHONE: View = View {
+    width: 360,
+    height: 740,
+    ..DESK
+};
+
+/// Writes the report into the test's own folder.
+fn report(name: &str, run: &Run, results: &Results) -> PathBuf {
+    let path = folder().join(format!("{name}.html"));
+    std::fs::write(&path, html::render(run, results).unwrap()).unwrap();
+    path
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+}
+
+#[test]
+fn quiet_self_contained_and_within_the_screen() {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let path = report("report", &fixture::run(), &fixture::results());
+    for (name, view) in [
+        ("desk-light", DESK),
+        ("desk-dark", View { dark: true, ..DESK }),
+        ("phone-light", PHONE),
+        (
+            "phone-dark",
+            View {
+                dark: true,
+                ..PHONE
+            },
+        ),
+    ] {
+        browser.open(&path, view);
+        let width = browser.evaluate("document.documentElement.scrollWidth");
+        browser.screenshot(&folder().join(format!("{name}.png")));
+        assert_eq!(width, view.width, "{name} scrolls sideways");
+        assert_eq!(
+            browser.complaints(),
+            Vec::<&serde_json::Value>::new(),
+            "{name}"
+        );
+        assert_eq!(
+            browser.foreign_requests(),
+            Vec::<&serde_json::Value>::new(),
+            "{name}"
+        );
+    }
+    eprintln!("screenshots: {}", folder().display());
+}
+
+#[test]
+fn the_same_text_without_javascript() {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let path = report("without-script", &fixture::run(), &fixture::results());
+    let text = "document.querySelector('main').innerText";
+    browser.open(&path, DESK);
+    let with = browser.evaluate(text);
+    assert_eq!(
+        browser.evaluate("document.querySelectorAll('th button').length > 0"),
+        true
+    );
+    browser.open(
+        &path,
+        View {
+            script: false,
+            ..DESK
+        },
+    );
+    assert_eq!(
+        browser.evaluate("document.querySelectorAll('th button').length"),
+        0
+    );
+    assert_eq!(browser.evaluate(text), with);
+    assert!(
+        browser
+            .evaluate("document.querySelectorAll('svg title').length")
+            .as_u64()
+            > Some(100)
+    );
+}
+
+#[test]
+fn a_click_sorts_and_a_pointer_shows_figures() {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let path = report("sorted", &fixture::run(), &fixture::results());
+    browser.open(&path, DESK);
+    let click = "document.querySelectorAll('#cells th button')[3].click()";
+    let first = "document.querySelector('#cells tbody th').innerText";
+    let last = "[...document.querySelectorAll('#cells tbody th')].at(-1).innerText";
+    browser.evaluate(click);
+    assert_eq!(
+        browser.evaluate(first),
+        "mem-gups / guest.backing=4k guest.page_size=4k"
+    );
+    assert_eq!(
+        browser.evaluate(last),
+        "mem-gups / guest.backing=1G guest.page_size=2M"
+    );
+    browser.evaluate(click);
+    assert_eq!(
+        browser.evaluate(last),
+        "mem-gups / guest.backing=4k guest.page_size=4k"
+    );
+    browser.evaluate(
+        "document.querySelector('#ratios .row:nth-child(2) svg .value')\
+         .dispatchEvent(new PointerEvent('pointerover', {bubbles: true}))",
+    );
+    let tip = browser.evaluate("document.querySelector('#tip').innerText");
+    assert!(
+        tip.as_str()
+            .unwrap()
+            .contains("cpu-hash: 99.6 % [99.3, 99.9]"),
+        "{tip}"
+    );
+}
+
+#[test]
+fn hostile_names_stay_text() {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let (run, results) = fixture::hostile(
+        "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">",
+    );
+    let path = report("hostile", &run, &results);
+    browser.open(&path, PHONE);
+    assert_eq!(browser.complaints(), Vec::<&serde_json::Value>::new());
+    assert_eq!(browser.foreign_requests(), Vec::<&serde_json::Value>::new());
+    assert_eq!(
+        browser.evaluate("document.querySelectorAll('script').length"),
+        1
+    );
+    assert_eq!(
+        browser.evaluate("document.querySelectorAll('img').length"),
+        0
+    );
+    assert_ne!(browser.evaluate("document.title"), "owned");
+    assert_eq!(
+        browser.evaluate("document.documentElement.scrollWidth"),
+        PHONE.width
+    );
+}
