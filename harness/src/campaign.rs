@@ -155,7 +155,11 @@ impl<'a> Campaign<'a> {
             state.second = Some(second);
         }
         let share = (nanos_left as f64 / asked).min(1.0);
-        for second in self.cells.iter_mut().filter_map(|state| state.second.as_mut()) {
+        for second in self
+            .cells
+            .iter_mut()
+            .filter_map(|state| state.second.as_mut())
+        {
             // A share of a u32: non-negative and in range.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let granted = (f64::from(second.missing()) * share) as u32;

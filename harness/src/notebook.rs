@@ -7,9 +7,7 @@ use vtax_reports::estimate::estimate;
 use vtax_reports::html;
 use vtax_reports::record::{NotMeasured, RunRecord, Sample, Side};
 use vtax_reports::result::Results;
-use vtax_reports::store::{
-    Event, LatencyLog, REPORT_FILE, Run, StoreError, Writer, replace_file,
-};
+use vtax_reports::store::{Event, LatencyLog, REPORT_FILE, Run, StoreError, Writer, replace_file};
 use vtax_scenarios::plan::Cell;
 
 use crate::measure::boot::Outcome;
@@ -52,7 +50,12 @@ impl Notebook {
     ///
     /// # Errors
     /// The event cannot be written.
-    pub fn guest_started(&mut self, at_nanos: u64, cell: &Cell, boot: u32) -> Result<(), StoreError> {
+    pub fn guest_started(
+        &mut self,
+        at_nanos: u64,
+        cell: &Cell,
+        boot: u32,
+    ) -> Result<(), StoreError> {
         self.writer
             .event(&event(at_nanos, "guest-created", cell, boot))
     }
@@ -70,9 +73,8 @@ impl Notebook {
     ) -> Result<(), StoreError> {
         self.writer.samples(&outcome.samples)?;
         self.latencies(&span, cell, boot, outcome)?;
-        self.writer.event(
-            &event(span.end, "guest-stopped", cell, boot).with("settled", outcome.settled),
-        )
+        self.writer
+            .event(&event(span.end, "guest-stopped", cell, boot).with("settled", outcome.settled))
     }
 
     fn latencies(
@@ -126,9 +128,8 @@ impl Notebook {
         why: NotMeasured,
     ) -> Result<(), StoreError> {
         let (NotMeasured::Failed(reason) | NotMeasured::NotTestable(reason)) = &why;
-        self.writer.event(
-            &event(at_nanos, "guest-failed", cell, boot).with("reason", reason.as_str()),
-        )?;
+        self.writer
+            .event(&event(at_nanos, "guest-failed", cell, boot).with("reason", reason.as_str()))?;
         self.run.record.not_measured.insert(cell.id, why);
         self.writer.record(&self.run.record)
     }
@@ -143,9 +144,8 @@ impl Notebook {
         let results = estimate(&self.run.record, &self.run.samples, &self.run.latencies);
         let report = html::render(&self.run, &results)?;
         replace_file(&self.writer.dir().join(REPORT_FILE), report.as_bytes())?;
-        self.writer.event(
-            &Event::now(at_nanos, "run-finished").with("interrupted", interrupted),
-        )?;
+        self.writer
+            .event(&Event::now(at_nanos, "run-finished").with("interrupted", interrupted))?;
         self.writer.finish(&self.run.record, &results)?;
         Ok(results)
     }

@@ -30,8 +30,10 @@ impl Progress {
     pub fn new(talk: Talk) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         bar.set_style(
-            ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} boots, {eta} left  {msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            ProgressStyle::with_template(
+                "{elapsed_precise} {wide_bar} {pos}/{len} boots, {eta} left  {msg}",
+            )
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         Self { bar, talk }
     }
@@ -50,7 +52,11 @@ impl Progress {
         self.bar.set_length(self.bar.position() + left);
         self.bar.set_message(label.to_owned());
         if self.talk == Talk::Verbose {
-            eprintln!("boot {}/{}: {label}", self.bar.position() + 1, self.bar.position() + left);
+            eprintln!(
+                "boot {}/{}: {label}",
+                self.bar.position() + 1,
+                self.bar.position() + left
+            );
         }
         self.bar.inc(1);
     }

@@ -9,13 +9,13 @@ use vtax_scenarios::plan::{Backing, PageSize, Topology};
 use vtax_workloads::abi::Op;
 use vtax_workloads::machine::RAM_BASE;
 
+use crate::guest::Executor as _;
 use crate::guest::embedded::{self, Vm, VmConfig, VmError};
 use crate::guest::fault::GuestFault;
 use crate::guest::image::{Image, ImageError};
 use crate::guest::layout;
 use crate::guest::mailbox::{Mailbox, MailboxError, Request};
 use crate::guest::ram::{Ram, RamConfig, RamError};
-use crate::guest::Executor as _;
 use crate::host::affinity::{AffinityError, allowed_cpus};
 use crate::host::tsc::{TscClock, TscError, now_raw_nanos};
 
@@ -36,7 +36,9 @@ const EMPTY_REQUESTS: u32 = 32;
 #[derive(Debug, thiserror::Error)]
 pub enum RigError {
     /// No KVM, or a guest that does not start.
-    #[error("this host cannot run a KVM guest: {0}; `vtax doctor` says what is missing and how to get it")]
+    #[error(
+        "this host cannot run a KVM guest: {0}; `vtax doctor` says what is missing and how to get it"
+    )]
     Kvm(#[from] VmError),
     /// A guest starts but does not work.
     #[error("this host's KVM does not run the guest image: {0}")]

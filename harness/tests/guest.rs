@@ -105,7 +105,7 @@ impl<'a> Guest<'a> {
         Request {
             op,
             workload: index as u64,
-            arena: RAM_BASE + arena_start(self.setup.memory),
+            arena: RAM_BASE + arena_start(self.setup.memory, self.setup.vcpus),
             arena_len: arena_bytes(self.setup.memory, self.setup.vcpus),
             iterations: 10,
             planted: 0,

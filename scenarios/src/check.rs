@@ -8,8 +8,8 @@ use toml::Spanned;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::load::Overrides;
 use crate::memory::{
-    MEMORY_STEP_BYTES, MIN_MEMORY_BYTES, RESERVED_BYTES, arena_bytes, arena_start,
-    memory_for_arenas,
+    MEMORY_STEP_BYTES, MIN_MEMORY_BYTES, arena_bytes, arena_start,
+    memory_for_arenas, reserved_bytes,
 };
 use crate::plan::{Backing, Cell, Claim, ClaimOver, Guest, Measure, PageSize, Pinning, Topology};
 use crate::schema::{
@@ -232,7 +232,7 @@ fn memory(spec: &Given<MemorySpec>, vcpus: u32, whole_gib: bool, errors: &mut Di
             Diagnostic::new(at, title)
                 .label(format!(
                     "{} are kept for the harness",
-                    size_text(RESERVED_BYTES)
+                    size_text(reserved_bytes(1))
                 ))
                 .help(format!(
                     "write memory = \"{}\"",
@@ -385,7 +385,7 @@ pub(crate) fn footprint(cell: &Cell, needed: u64, at: Range<usize>) -> Option<Di
     let label = format!(
         "of {}, {} are kept for the harness and page tables; the rest is for {}",
         size_text(memory),
-        size_text(arena_start(memory)),
+        size_text(arena_start(memory, vcpus)),
         counted(vcpus as usize, "vCPU")
     );
     let diagnostic = Diagnostic::new(at, title).label(label);

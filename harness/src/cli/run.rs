@@ -168,9 +168,13 @@ fn default_dir(scenario: &str) -> anyhow::Result<PathBuf> {
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
         .or_else(|| std::env::home_dir().map(|home| home.join(".local/state")))
-        .context("neither XDG_STATE_HOME nor HOME is set; say where to put the run with --out DIR")?;
+        .context(
+            "neither XDG_STATE_HOME nor HOME is set; say where to put the run with --out DIR",
+        )?;
     let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    Ok(first_free(&state.join("vtax/runs").join(format!("{now}-{scenario}"))))
+    Ok(first_free(
+        &state.join("vtax/runs").join(format!("{now}-{scenario}")),
+    ))
 }
 
 /// The path, or the path with a number behind it: two runs may start in one second.

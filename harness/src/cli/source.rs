@@ -6,7 +6,6 @@ use anyhow::anyhow;
 use vtax_scenarios::{Loaded, Overrides, list, parse, shipped};
 
 use super::exit::Failure;
-use crate::guest::layout::MAX_VCPUS;
 use crate::host::affinity::allowed_cpus;
 use crate::host::facts::host_facts;
 use crate::host::root::HostRoot;
@@ -36,10 +35,8 @@ pub fn load(name: &str, overrides: &Overrides) -> Result<Loaded, Failure> {
     Ok(parse(name, &text, &overrides)?)
 }
 
-/// What this host has, as far as this VMM can use it.
+/// What this host has.
 #[must_use]
 pub fn facts() -> HostFacts {
-    let mut facts = host_facts(&HostRoot::default());
-    facts.max_vcpus = facts.max_vcpus.min(MAX_VCPUS);
-    facts
+    host_facts(&HostRoot::default())
 }

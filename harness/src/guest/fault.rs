@@ -41,7 +41,9 @@ pub enum GuestFault {
         cr2: u64,
     },
     /// No answer in time.
-    #[error("guest fault: no answer within {seconds} s (hung at RIP {rip:#x}, CR2 {cr2:#x}); stopped")]
+    #[error(
+        "guest fault: no answer within {seconds} s (hung at RIP {rip:#x}, CR2 {cr2:#x}); stopped"
+    )]
     Hang {
         /// The watchdog's time.
         seconds: u64,

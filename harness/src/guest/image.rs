@@ -27,8 +27,16 @@ fn read_header(bytes: &[u8]) -> Option<Header> {
         .chunks_exact(8)
         .filter_map(|word| word.try_into().ok().map(u64::from_le_bytes))
         .collect();
-    let [magic, abi, payload, ring3_entry, ring0_vectors, ring0_vector_stride, text_start, text_end] =
-        words.try_into().ok()?;
+    let [
+        magic,
+        abi,
+        payload,
+        ring3_entry,
+        ring0_vectors,
+        ring0_vector_stride,
+        text_start,
+        text_end,
+    ] = words.try_into().ok()?;
     Some(Header {
         magic,
         abi,
@@ -85,7 +93,9 @@ impl Image {
                 .filter(|start| {
                     start
                         .checked_add(segment.p_memsz(endian))
-                        .is_some_and(|end| end <= IMAGE_MAX && segment.p_filesz(endian) <= segment.p_memsz(endian))
+                        .is_some_and(|end| {
+                            end <= IMAGE_MAX && segment.p_filesz(endian) <= segment.p_memsz(endian)
+                        })
                 })
                 .and_then(|start| usize::try_from(start).ok());
             let (Some(start), Ok(size)) = (start, usize::try_from(segment.p_memsz(endian))) else {
@@ -118,7 +128,11 @@ impl Image {
             inside(header.text_end),
             inside(header.payload),
             inside(header.ring3_entry),
-            inside(header.ring0_vectors.saturating_add(256 * header.ring0_vector_stride)),
+            inside(
+                header
+                    .ring0_vectors
+                    .saturating_add(256 * header.ring0_vector_stride),
+            ),
         ) else {
             return Err(ImageError::Mismatch("an entry point lies outside it"));
         };

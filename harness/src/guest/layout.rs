@@ -1,7 +1,7 @@
 //! Where everything stands in guest RAM.
 //!
 //! ```text
-//! 0         0x10000          2 MiB   4 MiB        8 MiB                  arena_start
+//! 0         0x10000          2 MiB   4 MiB        reserved_bytes         arena_start
 //! ├ unused, ┼ upper page ────┼ image ┼ vCPU areas ┼ lowest page tables ──┼ arenas, one per vCPU ─┤
 //! │ IDT     │ tables         │       │            │
 //! ```
@@ -10,24 +10,22 @@
 //! ones equal the offset up to 3 GiB and lie 1 GiB higher beyond, clear of the APIC and of KVM's own pages.
 
 use vtax_scenarios::memory;
-use vtax_workloads::machine::{AREA_MAILBOX, AREA_PAYLOAD_STACK, IMAGE_OFFSET, RAM_BASE, VCPU_AREA};
+use vtax_workloads::machine::{
+    AREA_MAILBOX, AREA_PAYLOAD_STACK, IMAGE_OFFSET, RAM_BASE, VCPU_AREA,
+};
 
 /// Offset of the interrupt descriptor table, which all vCPUs share.
 pub const IDT: u64 = 0x1000;
 /// Offset of the top-level page table; the next two levels follow.
 pub const PAGE_TABLES: u64 = 0x1_0000;
 /// Offset of the first vCPU's area.
-const VCPU_AREAS: u64 = 0x40_0000;
+const VCPU_AREAS: u64 = memory::SHARED_BYTES;
 /// Most bytes of the image.
 pub const IMAGE_MAX: u64 = VCPU_AREAS - IMAGE_OFFSET;
-/// Most vCPUs of a guest: as many areas as there is room for.
-pub const MAX_VCPUS: u32 = 32;
 /// Guest-physical addresses skip from here …
 const HOLE_START: u64 = 3 << 30;
 /// … to here.
 const HOLE_END: u64 = 4 << 30;
-
-const _: () = assert!(VCPU_AREAS + MAX_VCPUS as u64 * VCPU_AREA <= memory::RESERVED_BYTES);
 
 /// Offset of a vCPU's own area.
 #[must_use]
@@ -50,7 +48,7 @@ pub const fn payload_stack(vcpu: u32) -> u64 {
 /// Offset of a vCPU's arena in a guest with `memory` bytes of RAM.
 #[must_use]
 pub fn arena(memory: u64, vcpus: u32, vcpu: u32) -> u64 {
-    memory::arena_start(memory) + u64::from(vcpu) * memory::arena_bytes(memory, vcpus)
+    memory::arena_start(memory, vcpus) + u64::from(vcpu) * memory::arena_bytes(memory, vcpus)
 }
 
 /// Guest-physical address of an offset.

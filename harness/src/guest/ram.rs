@@ -107,7 +107,9 @@ impl Ram {
             return Err(failed(io::Error::from(io::ErrorKind::AddrInUse)));
         }
         match config.backing {
-            Backing::Small => ram.advise(Advice::LinuxNoHugepage, "refusing THP (MADV_NOHUGEPAGE)")?,
+            Backing::Small => {
+                ram.advise(Advice::LinuxNoHugepage, "refusing THP (MADV_NOHUGEPAGE)")?
+            }
             Backing::Thp => ram.advise(Advice::LinuxHugepage, "asking for THP (MADV_HUGEPAGE)")?,
             Backing::Huge2M | Backing::Huge1G => {}
         }
@@ -241,7 +243,11 @@ impl Ram {
         Ok(())
     }
 
-    fn slice(&self, offset: u64, len: u64) -> Result<VolatileSlice<'_, impl BitmapSlice>, RamError> {
+    fn slice(
+        &self,
+        offset: u64,
+        len: u64,
+    ) -> Result<VolatileSlice<'_, impl BitmapSlice>, RamError> {
         let (offset, len) = match (usize::try_from(offset), usize::try_from(len)) {
             (Ok(offset), Ok(len)) => (offset, len),
             _ => return Err(VolatileMemoryError::OutOfBounds { addr: usize::MAX }.into()),

@@ -55,7 +55,11 @@ impl Stopwatch {
         if completion == Completion::Interrupted {
             marks = marks.union(Marks::INTERRUPTED);
         }
-        let entry = if side == Side::Guest { self.bound.entry_nanos } else { 0 };
+        let entry = if side == Side::Guest {
+            self.bound.entry_nanos
+        } else {
+            0
+        };
         if self.clocks_disagree(answer.ticks, outer_nanos, entry) {
             marks = marks.union(Marks::CLOCK);
         }

@@ -200,7 +200,9 @@ fn one(
     };
     let Some((workload_index, workload)) = vtax_workloads::find(&spec.cell.workload.name) else {
         // The plan was checked against this binary's catalogue.
-        return Err(BootError::Mailbox(crate::guest::mailbox::MailboxError::Refused(0)));
+        return Err(BootError::Mailbox(
+            crate::guest::mailbox::MailboxError::Refused(0),
+        ));
     };
     Worker {
         spec,

@@ -40,7 +40,9 @@ pub enum BootError {
     #[error("native and guest do not execute the same code: {0}")]
     Identity(String),
     /// Native and reference disagree, so nothing this workload says can be believed.
-    #[error("the workload's checksum is {got:#x} where the reference computes {expected:#x}: miscomputed on the {side} side")]
+    #[error(
+        "the workload's checksum is {got:#x} where the reference computes {expected:#x}: miscomputed on the {side} side"
+    )]
     Checksum {
         /// Which side.
         side: &'static str,

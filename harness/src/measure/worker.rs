@@ -155,8 +155,7 @@ impl Worker<'_> {
         self.native(Op::Setup, 0)?;
         if self.has_own_baseline() {
             // By the native twin: faster, and it leaves the same bytes.
-            self.mailbox
-                .put(&self.request(Op::Setup, 0, self.arena))?;
+            self.mailbox.put(&self.request(Op::Setup, 0, self.arena))?;
             self.native.execute()?;
             self.mailbox.take()?;
         }
@@ -189,10 +188,11 @@ impl Worker<'_> {
         let params = &self.spec.cell.workload.params;
         let clock = self.stopwatch.clock;
         let most = (self.workload.max_iterations)(params);
-        let iterations = calibrate::iterations(self.spec.cell.measure.block_nanos, most, |count| {
-            self.prepare(Side::Native)?;
-            Ok(clock.nanos(self.native(Op::Run, count)?.ticks))
-        })?;
+        let iterations =
+            calibrate::iterations(self.spec.cell.measure.block_nanos, most, |count| {
+                self.prepare(Side::Native)?;
+                Ok(clock.nanos(self.native(Op::Run, count)?.ticks))
+            })?;
         // The reference is this binary's own compilation of the workload: other code, so a miscompiled or
         // miscomputed payload is noticed.
         let checksum = self.reference(iterations);

@@ -13,7 +13,7 @@ use kvm_ioctls::{Cap, Kvm, VmFd};
 use vtax_scenarios::plan::{PageSize, Topology};
 
 use super::image::Image;
-use super::layout::{self, MAX_VCPUS};
+use super::layout;
 use super::ram::{Ram, RamError};
 use vcpu::EmbeddedVcpu;
 
@@ -34,9 +34,6 @@ pub enum VmError {
     /// Guest memory.
     #[error(transparent)]
     Ram(#[from] RamError),
-    /// Too many vCPUs.
-    #[error("a guest of vtax has at most {MAX_VCPUS} vCPUs, not {0}")]
-    Vcpus(u32),
 }
 
 /// Names the ioctl in an error.
@@ -87,9 +84,6 @@ impl<'a> Vm<'a> {
         image: &'a Image,
         config: VmConfig,
     ) -> Result<Self, VmError> {
-        if config.vcpus == 0 || config.vcpus > MAX_VCPUS {
-            return Err(VmError::Vcpus(config.vcpus));
-        }
         let fd = kvm_fd.create_vm().map_err(kvm("KVM_CREATE_VM"))?;
         if kvm_fd.check_extension(Cap::SetTssAddr) {
             fd.set_tss_address(KVM_TSS)
@@ -113,7 +107,7 @@ impl<'a> Vm<'a> {
         }
         image.load(ram)?;
         tables::interrupt_table(ram, image)?;
-        let cr3 = tables::page_tables(ram, config.page_size)?;
+        let cr3 = tables::page_tables(ram, config.page_size, config.vcpus)?;
         let cpuid = kvm_fd
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(kvm("KVM_GET_SUPPORTED_CPUID"))?;

@@ -63,7 +63,11 @@ pub fn set_up(fd: &VcpuFd, start: &Start, cpuid: CpuId) -> Result<(), VmError> {
         rip: start.entry,
         rsp: payload_stack(start.vcpu),
         rdi: RAM_BASE + mailbox(start.vcpu),
-        rflags: if start.interrupts { RFLAGS | RFLAGS_IF } else { RFLAGS },
+        rflags: if start.interrupts {
+            RFLAGS | RFLAGS_IF
+        } else {
+            RFLAGS
+        },
         ..kvm_regs::default()
     })
     .map_err(kvm("KVM_SET_REGS"))?;
@@ -117,9 +121,7 @@ fn special_registers(fd: &VcpuFd, start: &Start) -> Result<(), VmError> {
     // Where the guest has no XSAVE the bit is refused: then it has no AVX either, and needs none.
     sregs.cr4 = CR4 | CR4_OSXSAVE;
     fd.set_sregs(&sregs)
-        .or_else(|_| {
-            fd.set_sregs(&kvm_sregs { cr4: CR4, ..sregs })
-        })
+        .or_else(|_| fd.set_sregs(&kvm_sregs { cr4: CR4, ..sregs }))
         .map_err(kvm("KVM_SET_SREGS"))
 }
 

@@ -3,7 +3,8 @@
 
 use vtax_scenarios::plan::PageSize;
 use vtax_workloads::machine::{
-    AREA_GDT, AREA_IST_STACK, AREA_RING0_STACK, AREA_TSS, PORT_DONE, RAM_BASE, RING0_CS, TSS_SELECTOR,
+    AREA_GDT, AREA_IST_STACK, AREA_RING0_STACK, AREA_TSS, PORT_DONE, RAM_BASE, RING0_CS,
+    TSS_SELECTOR,
 };
 
 use crate::guest::image::Image;
@@ -33,13 +34,13 @@ pub const IDT_LIMIT: u16 = 256 * 16 - 1;
 ///
 /// # Errors
 /// RAM is too small for its tables.
-pub fn page_tables(ram: &Ram, page_size: PageSize) -> Result<u64, RamError> {
+pub fn page_tables(ram: &Ram, page_size: PageSize, vcpus: u32) -> Result<u64, RamError> {
     let gibs = ram.len().div_ceil(1 << 30);
     let top = PAGE_TABLES;
     // RAM_BASE is 1 GiB: one directory-pointer table reaches to 512 GiB.
     let pointers = top + PAGE;
     let directories = pointers + PAGE;
-    let tables = vtax_scenarios::memory::RESERVED_BYTES;
+    let tables = vtax_scenarios::memory::reserved_bytes(vcpus);
     let first_gib = RAM_BASE >> 30;
     ram.write(top, &(physical(pointers) | PRESENT_WRITABLE_USER))?;
     for gib in 0..gibs {
@@ -125,10 +126,7 @@ pub fn descriptors(ram: &Ram, vcpu: u32) -> Result<(), RamError> {
         (0x30, 0x00af_fb00_0000_ffff),         // ring-3 code
         (
             u64::from(TSS_SELECTOR), // busy 64-bit TSS
-            u64::from(TSS_LIMIT)
-                | (tss & 0xff_ffff) << 16
-                | 0x8b << 40
-                | (tss >> 24 & 0xff) << 56,
+            u64::from(TSS_LIMIT) | (tss & 0xff_ffff) << 16 | 0x8b << 40 | (tss >> 24 & 0xff) << 56,
         ),
         (u64::from(TSS_SELECTOR) + 8, tss >> 32),
     ] {

@@ -84,7 +84,9 @@ impl<'a> EmbeddedVcpu<'a> {
                 Stop::Signal
             }
             // A faulting access to memory that the host cannot provide, such as hugetlb run dry.
-            Err(error) if error.errno() == libc::EFAULT => internal("EFAULT: the host could not provide a page of guest memory"),
+            Err(error) if error.errno() == libc::EFAULT => {
+                internal("EFAULT: the host could not provide a page of guest memory")
+            }
             Err(error) => return Err(error),
         })
     }
