@@ -56,8 +56,8 @@ fn how_to_get_kvm(host: &Host) -> String {
 
 fn technique(host: &Host) -> Finding {
     let subject = "KVM technique";
-    let missing = "no KVM module is loaded";
-    HERE.judge(subject, kvm_flavour(host), missing, |found| {
+    let means = "what runs guests here, if anything, is not known";
+    HERE.judge(subject, kvm_flavour(host), means, |found| {
         match Flavour::of(&host.root) {
             Flavour::Other(module) if module == "kvm_pvm" => HERE
                 .limited(

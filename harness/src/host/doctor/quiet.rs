@@ -23,13 +23,19 @@ fn cpus(host: &Host) -> Finding {
     let subject = "CPUs for this process";
     match &host.probes.affinity {
         Ok(cpus) if cpus.len() > 1 => HERE.ok(subject, format_list(cpus)),
-        Ok(cpus) => HERE
-            .limited(
+        Ok(cpus) => {
+            let online = host.root.list("sys/devices/system/cpu/online");
+            HERE.limited(
                 subject,
                 format_list(cpus),
                 "cells with two or more vCPUs on CPUs of their own are not testable here",
             )
-            .remedy("taskset -c 0-1 vtax …, or widen the control group's cpuset.cpus"),
+            .remedy(if online.is_ok_and(|online| online.len() > 1) {
+                "taskset -c 0-1 vtax …, or widen the control group's cpuset.cpus"
+            } else {
+                "a host with two or more CPUs"
+            })
+        }
         Err(reason) => HERE.missing(subject, reason.clone(), "no thread can be pinned"),
     }
 }

@@ -168,6 +168,19 @@ fn each_trouble_with_kvm_has_its_remedy() {
 }
 
 #[test]
+fn one_cpu_is_a_matter_of_affinity_or_of_the_machine() {
+    let (tree, mut probes) = fake::intel_metal();
+    probes.affinity = Ok(vec![2]);
+    let bound = examined(&tree, probes.clone());
+    let remedy = find(&bound, "CPUs for").remedy.as_deref();
+    assert!(remedy.unwrap().starts_with("taskset"));
+    let (small, _) = fake::bare_vm();
+    let alone = examined(&small, probes);
+    let remedy = find(&alone, "CPUs for").remedy.as_deref();
+    assert_eq!(remedy, Some("a host with two or more CPUs"));
+}
+
+#[test]
 fn a_forbidden_pmu_is_not_an_absent_one() {
     let (tree, mut probes) = fake::intel_metal();
     tree.write("proc/sys/kernel/perf_event_paranoid", "4\n");
