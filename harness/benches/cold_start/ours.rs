@@ -1,0 +1,66 @@
+//! A start of the embedded VMM, as a run makes it for each boot, from /dev/kvm on.
+
+use std::mem::offset_of;
+
+use anyhow::Context as _;
+use vtax::guest::Executor as _;
+use vtax::guest::embedded::{self, Vm, VmConfig};
+use vtax::guest::image::Image;
+use vtax::guest::layout;
+use vtax::guest::mailbox::{Mailbox, Request};
+use vtax::guest::ram::{Ram, RamConfig};
+use vtax::host::tsc::rdtsc_fenced;
+use vtax_scenarios::plan::{Backing, MIN_MEMORY_BYTES, PageSize, Topology, arena_bytes};
+use vtax_workloads::abi::{self, Op};
+use vtax_workloads::machine::RAM_BASE;
+
+use crate::Start;
+
+/// Starts a guest and has one unit of `cpu-hash` done.
+pub fn start(image: &Image) -> anyhow::Result<Start> {
+    let (workload, entry) = vtax_workloads::find("cpu-hash").context("no workload cpu-hash")?;
+    let mailbox = layout::mailbox(0);
+    let request = Request {
+        op: Op::Run,
+        workload: workload as u64,
+        arena: RAM_BASE + layout::arena(MIN_MEMORY_BYTES, 1, 0),
+        arena_len: arena_bytes(MIN_MEMORY_BYTES, 1),
+        iterations: 1,
+        planted: 0,
+        params: vtax_workloads::default_params(entry),
+        seed: 1,
+    };
+
+    let begin = rdtsc_fenced();
+    let kvm = embedded::open()?;
+    let ram = Ram::map(&RamConfig {
+        address: RAM_BASE,
+        len: MIN_MEMORY_BYTES,
+        backing: Backing::Small,
+        prefault: false,
+        numa_node: None,
+    })?;
+    let config = VmConfig {
+        page_size: PageSize::Size4K,
+        topology: Topology {
+            sockets: 1,
+            cores: 1,
+            threads: 1,
+        },
+        vcpus: 1,
+        interrupts: false,
+    };
+    let vm = Vm::create(&kvm, &ram, image, config)?;
+    let mut vcpu = vm.vcpu(0)?;
+    Mailbox::new(&ram, mailbox).put(&request)?;
+    vcpu.execute()?;
+    let end = rdtsc_fenced();
+
+    Mailbox::new(&ram, mailbox).take()?;
+    let first_instruction = ram.read(mailbox + offset_of!(abi::Mailbox, tsc_start) as u64)?;
+    Ok(Start {
+        begin,
+        first_instruction,
+        end,
+    })
+}
