@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use vtax_reports::estimate::boot_value;
 use vtax_reports::record::{NotMeasured, Sample};
+use vtax_reports::stats::mean::LogMean;
 use vtax_reports::stats::series::Series;
 use vtax_reports::stats::stein::log_half_width;
 use vtax_scenarios::plan::{Cell, Plan};
@@ -117,6 +118,17 @@ impl<'a> Campaign<'a> {
         state.boots += 1;
         state.nanos += nanos;
         state.known = Some(known);
+    }
+
+    /// The cell's ratio so far, on the log scale; `None` before the second stage.
+    #[must_use]
+    pub fn ratio(&self, cell: &Cell) -> Option<LogMean> {
+        self.cells
+            .get(cell.id as usize)?
+            .second
+            .as_ref()?
+            .series
+            .ratio()
     }
 
     /// Gives a cell up.

@@ -15,4 +15,5 @@ pub mod notebook;
 pub mod progress;
 pub mod rig;
 pub mod run;
+pub mod selftest;
 pub mod watchdog;

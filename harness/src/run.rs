@@ -15,7 +15,7 @@ use crate::host::fingerprint::fingerprint;
 use crate::host::root::HostRoot;
 use crate::host::tsc::now_raw_nanos;
 use crate::measure::BootError;
-use crate::measure::boot::{Outcome, Spec, boot};
+use crate::measure::boot::{Baseline, Outcome, Spec, boot};
 use crate::notebook::Notebook;
 use crate::progress::Progress;
 use crate::rig::{Rig, RigError};
@@ -45,8 +45,6 @@ pub struct Job<'a> {
     pub dir: &'a Path,
     /// The command line, for the record.
     pub command: Vec<String>,
-    /// Share of extra, unaccounted work in guest blocks. 0, but for `vtax selftest`.
-    pub planted: f64,
     /// Set when the user wants to stop.
     pub stop: &'a AtomicBool,
 }
@@ -104,7 +102,8 @@ fn boot_once(
             boot: number,
             seed: job.plan.seed,
             known,
-            planted: job.planted,
+            planted: 0.0,
+            baseline: Baseline::Native,
             stop: job.stop,
         },
     );

@@ -13,6 +13,7 @@ pub mod export;
 pub mod html;
 pub mod record;
 pub mod result;
+pub mod selftest;
 mod spans;
 pub mod stats;
 pub mod store;

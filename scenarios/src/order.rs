@@ -73,9 +73,11 @@ impl Plan {
     }
 }
 
+/// Puts `items` in an order that `seed` decides, each as likely as the others.
+///
 /// Fisher and Yates's shuffle (Knuth, TAOCP vol. 2, algorithm 3.4.2P). Drawing by multiplication favours no position by
 /// more than `len / 2^64`.
-fn shuffle<T>(items: &mut [T], seed: u64) {
+pub fn shuffle<T>(items: &mut [T], seed: u64) {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     let mut rng = ChaCha8Rng::from_seed(key);

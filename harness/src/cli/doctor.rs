@@ -105,7 +105,7 @@ fn verdict(examination: &Examination) -> String {
         .filter(|f| f.area != Area::Scenarios && f.status != Status::Ok)
         .count();
     format!(
-        "This host can run KVM guests: {whole} of {} kinds of scenario can be measured in full. Lines above that \
+        "This host can run KVM guests: {whole} of {} scenarios that ship can be measured in full. Lines above that \
          limit results (! and ✗): {remarks}.",
         scenarios().count()
     )
@@ -179,7 +179,7 @@ mod tests {
             kvm_usable: true,
         };
         let text = plain(&examination);
-        assert!(text.contains("1 of 2 kinds of scenario"), "{text}");
+        assert!(text.contains("1 of 2 scenarios"), "{text}");
         assert!(text.contains("(! and ✗): 1."), "{text}");
         examination.kvm_usable = false;
         assert!(plain(&examination).contains("can measure nothing"));

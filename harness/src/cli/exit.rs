@@ -22,7 +22,7 @@ const UNDECIDED: u8 = 4;
 /// The host cannot do this.
 pub const HOST: u8 = 5;
 /// Interrupted by the user, after everything is in order.
-const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// Why a command ended without success.
 #[derive(Debug)]

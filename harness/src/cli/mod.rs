@@ -6,6 +6,7 @@ mod output;
 mod report;
 mod run;
 mod scenario;
+mod selftest;
 mod source;
 
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ enum Command {
     Run(run::RunArgs),
     /// Rebuild the report and the exports from a run directory, on any machine.
     Report(report::ReportArgs),
+    /// How small an effect this host can show: A/A runs and planted slowdowns.
+    Selftest(selftest::SelftestArgs),
     /// What this host can and cannot measure, and how to enable it.
     Doctor(doctor::DoctorArgs),
     /// Check, explain and list scenario files.
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run(args) => run::run(&args, talk),
         Command::Report(args) => report::run(&args),
+        Command::Selftest(args) => selftest::run(&args, talk),
         Command::Doctor(args) => doctor::run(&args).map_err(Failure::from),
         Command::Scenario(command) => scenario::run(&command),
         Command::Completions { shell } => {

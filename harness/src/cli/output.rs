@@ -65,7 +65,8 @@ impl OutputArgs {
         }
         if !stdout_taken {
             let table = terminal::table(results, width(), true);
-            writeln!(anstream::stdout(), "{table}").context("writing the table")?;
+            writeln!(anstream::stdout(), "{table}\n{}", results.headline.sentence)
+                .context("writing the table")?;
         }
         Ok(())
     }

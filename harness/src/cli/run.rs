@@ -48,7 +48,7 @@ pub struct RunArgs {
     output: OutputArgs,
 }
 
-fn duration(text: &str) -> Result<u64, String> {
+pub(super) fn duration(text: &str) -> Result<u64, String> {
     parse_duration(text).map_err(|error| error.to_string())
 }
 
@@ -122,7 +122,6 @@ fn one(
             not_testable,
             dir: &dir,
             command: std::env::args().collect(),
-            planted: 0.0,
             stop,
         },
         &Progress::new(talk),
@@ -151,7 +150,7 @@ fn not_testable(plan: &Plan, spans: &SpanMap) -> Result<BTreeMap<u32, String>, F
 }
 
 /// SIGINT and SIGTERM ask the run to stop after its round; a second one ends it at once.
-fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         let context = "installing a signal handler";

@@ -24,20 +24,20 @@ pub struct Stopwatch {
 /// A block that was carried out.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// What it says; cell, boot, round, position and vCPU are the caller's to fill in.
+    /// What it says; cell, boot, round, position, side and vCPU are the caller's to fill in.
     pub sample: Sample,
     /// What the payload answered.
     pub answer: Answer,
 }
 
 impl Stopwatch {
-    /// Carries out `request` on `executor` and times it from outside.
+    /// Carries out `request` on `executor`, in the guest or on the host, and times it from outside.
     ///
     /// # Errors
     /// The guest failed or the payload refused.
     pub fn time(
         &mut self,
-        side: Side,
+        in_guest: bool,
         executor: &mut dyn Executor,
         mailbox: Mailbox<'_>,
         request: &Request,
@@ -55,11 +55,7 @@ impl Stopwatch {
         if completion == Completion::Interrupted {
             marks = marks.union(Marks::INTERRUPTED);
         }
-        let entry = if side == Side::Guest {
-            self.bound.entry_nanos
-        } else {
-            0
-        };
+        let entry = if in_guest { self.bound.entry_nanos } else { 0 };
         if self.clocks_disagree(answer.ticks, outer_nanos, entry) {
             marks = marks.union(Marks::CLOCK);
         }
@@ -69,7 +65,7 @@ impl Stopwatch {
                 boot: 0,
                 round: 0,
                 position: 0,
-                side,
+                side: Side::Native,
                 vcpu: 0,
                 cpu: u16::try_from(disturbance.cpu).unwrap_or(u16::MAX),
                 iterations: request.iterations,

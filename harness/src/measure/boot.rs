@@ -35,6 +35,15 @@ pub struct Known {
     pub checksum: u64,
 }
 
+/// What the guest's blocks are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Baseline {
+    /// The host.
+    Native,
+    /// The guest itself, without planted work: the truth is then known (`vtax selftest`).
+    Guest,
+}
+
 /// One boot of one cell.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec<'a> {
@@ -48,6 +57,8 @@ pub struct Spec<'a> {
     pub known: Option<Known>,
     /// Share of extra, unaccounted work in guest blocks: a planted slowdown. Normally 0.
     pub planted: f64,
+    /// What the guest is compared with.
+    pub baseline: Baseline,
     /// Set when the user wants to stop: the boot then ends after its round.
     pub stop: &'a AtomicBool,
 }

@@ -9,7 +9,7 @@ use vtax_workloads::abi::{LATENCY_SLOTS, Op};
 use vtax_workloads::{Family, Latencies, Prepare, Workload};
 
 use super::block::{Block, Stopwatch};
-use super::boot::{Known, Spec};
+use super::boot::{Baseline, Known, Spec};
 use super::rendezvous::Rendezvous;
 use super::{BootError, calibrate};
 use crate::guest::Executor;
@@ -254,11 +254,17 @@ impl Worker<'_> {
             request.planted = self.spec.planted_iterations(iterations);
         }
         self.shared.meeting.meet()?;
-        let executor: &mut dyn Executor = match side {
-            Side::Guest => &mut self.vcpu,
-            Side::Native | Side::Control => &mut self.native,
+        let in_guest = side == Side::Guest || self.spec.baseline == Baseline::Guest;
+        let executor: &mut dyn Executor = if in_guest {
+            &mut self.vcpu
+        } else {
+            &mut self.native
         };
-        self.stopwatch.time(side, executor, self.mailbox, &request)
+        let mut block = self
+            .stopwatch
+            .time(in_guest, executor, self.mailbox, &request)?;
+        block.sample.side = side;
+        Ok(block)
     }
 
     /// Brings the arena into the state in which each block must find it.

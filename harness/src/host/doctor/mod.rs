@@ -182,11 +182,14 @@ fn examine_host(host: &Host) -> Examination {
         quiet::CHECKS,
         counters::CHECKS,
         devices::CHECKS,
-        families::CHECKS,
     ]
     .concat();
     Examination {
-        findings: checks.into_iter().map(|check| check(host)).collect(),
+        findings: checks
+            .into_iter()
+            .map(|check| check(host))
+            .chain(families::findings(host))
+            .collect(),
         kvm_usable: kvm::usable(host),
     }
 }

@@ -1,0 +1,158 @@
+//! How far to trust vtax on this host: the guest against itself, with slowdowns planted in one side's share of work.
+//!
+//! Every trial is a whole measurement as `vtax run` makes it: a pilot, the size that its variance asks for, the
+//! interval. Only the native blocks are replaced by guest blocks without the planted work, so that the truth is known:
+//! a ratio of 1 where nothing is planted, and `1 / (1 + planted)` where something is.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use vtax_reports::selftest::{Selftest, Trial};
+use vtax_scenarios::order::{child_seed, shuffle};
+use vtax_scenarios::plan::Plan;
+use vtax_scenarios::{Overrides, ScenarioError, parse};
+
+use crate::campaign::Campaign;
+use crate::host::fingerprint::fingerprint;
+use crate::host::root::HostRoot;
+use crate::host::tsc::now_raw_nanos;
+use crate::measure::BootError;
+use crate::measure::boot::{Baseline, Spec, boot};
+use crate::rig::{Rig, RigError};
+
+/// The planted slowdowns; 0 is the A/A trial.
+pub const LEVELS: [f64; 5] = [0.0, 0.005, 0.01, 0.02, 0.05];
+
+/// A trial aims at an interval of this share of the planted slowdown: then an interval that misses 1 is all but sure
+/// where the slowdown is real. For A/A trials the smallest slowdown counts.
+const HALF_WIDTH_SHARE: f64 = 0.5;
+
+/// Why a selftest ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum SelftestError {
+    /// Nothing can be measured here.
+    #[error(transparent)]
+    Rig(#[from] RigError),
+    /// The guest failed.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The built-in scenario does not suit this host.
+    #[error("the built-in scenario: {0}")]
+    Scenario(#[from] ScenarioError),
+}
+
+/// How to test.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// Slowdowns to plant.
+    pub levels: &'a [f64],
+    /// Trials of each.
+    pub trials: u32,
+    /// Longest time of one trial.
+    pub patience: Duration,
+    /// Seed of the order of the trials and of all else that is random.
+    pub seed: u64,
+    /// Set when the user wants to stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// Makes the trials, in seeded random order. `tell` hears of each one.
+///
+/// # Errors
+/// [`SelftestError`].
+pub fn selftest(
+    options: &Options<'_>,
+    mut tell: impl FnMut(&Trial),
+) -> Result<Selftest, SelftestError> {
+    let rig = Rig::prepare()?;
+    let mut order: Vec<(f64, u32)> = options
+        .levels
+        .iter()
+        .flat_map(|&level| (0..options.trials).map(move |trial| (level, trial)))
+        .collect();
+    shuffle(&mut order, options.seed);
+    let mut trials = Vec::new();
+    for (place, (planted, _)) in (0..).zip(order) {
+        let seed = child_seed(options.seed, &[place]);
+        if let Some(trial) = one(&rig, options, planted, seed)? {
+            tell(&trial);
+            trials.push(trial);
+        }
+        if options.stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    Ok(Selftest::new(
+        fingerprint(&HostRoot::default()),
+        rig.image.sha256,
+        options.stop.load(Ordering::Relaxed),
+        trials,
+    ))
+}
+
+/// One trial; `None` where the user stopped it, or no boot counts.
+fn one(
+    rig: &Rig,
+    options: &Options<'_>,
+    planted: f64,
+    seed: u64,
+) -> Result<Option<Trial>, SelftestError> {
+    let smallest = LEVELS[1];
+    let plan = plan(
+        HALF_WIDTH_SHARE * if planted > 0.0 { planted } else { smallest },
+        seed,
+    )?;
+    let patience = u64::try_from(options.patience.as_nanos()).unwrap_or(u64::MAX);
+    let start = now_raw_nanos();
+    let elapsed = || now_raw_nanos() - start;
+    let mut campaign = Campaign::new(&plan, &BTreeMap::new());
+    for sweep in 0.. {
+        let cells = campaign.sweep(sweep);
+        if cells.is_empty() || elapsed() >= patience {
+            break;
+        }
+        for cell in cells {
+            let (number, known) = campaign.next(cell);
+            let before = elapsed();
+            let outcome = boot(
+                rig,
+                &Spec {
+                    cell,
+                    boot: number,
+                    seed,
+                    known,
+                    planted,
+                    baseline: Baseline::Guest,
+                    stop: options.stop,
+                },
+            )?;
+            campaign.add(cell, &outcome.samples, outcome.known, elapsed() - before);
+        }
+        if options.stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if campaign.pilots_complete() {
+            campaign.size(patience.saturating_sub(elapsed()));
+        }
+    }
+    let seconds = Duration::from_nanos(elapsed()).as_secs_f64();
+    Ok(plan.cells.first().and_then(|cell| {
+        let ratio = campaign.ratio(cell)?;
+        Some(Trial {
+            planted,
+            ratio: ratio.interval(cell.measure.confidence),
+            boots: campaign.next(cell).0,
+            seconds,
+        })
+    }))
+}
+
+fn plan(precision: f64, seed: u64) -> Result<Plan, ScenarioError> {
+    let overrides = Overrides {
+        seed: Some(seed),
+        precision: Some(precision),
+        ..Overrides::default()
+    };
+    Ok(parse("selftest.toml", include_str!("selftest.toml"), &overrides)?.plan)
+}
