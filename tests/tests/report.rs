@@ -1,0 +1,124 @@
+//! `vtax report`, and the commands that only print.
+
+use vtax_tests::{Stage, scenario};
+
+#[test]
+fn a_report_is_the_same_every_time_and_everywhere() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    stage.file("tiny.toml", &scenario::tiny("10%"));
+    let outcome = stage.vtax("run tiny.toml --out run --json").run();
+    let run = stage.run_dir("run");
+    let page = run.text("report.html");
+
+    stage.vtax("report run --html first.html").run().exits(0);
+    let elsewhere = stage
+        .vtax("report run --html second.html --json")
+        .env("PATH", "")
+        .env("LANG", "de_DE.UTF-8")
+        .env("TZ", "Asia/Tokyo")
+        .env("RAYON_NUM_THREADS", "1")
+        .run();
+    for name in ["first.html", "second.html"] {
+        assert!(
+            std::fs::read_to_string(stage.path(name)).unwrap() == page,
+            "{name} differs"
+        );
+    }
+    assert_eq!(elsewhere.stdout, outcome.stdout);
+    assert_eq!(
+        run.text("report.html"),
+        page,
+        "--html leaves the run directory alone"
+    );
+}
+
+#[test]
+fn a_report_needs_to_write_nothing_into_the_run_directory_but_itself() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    stage.file("tiny.toml", &scenario::tiny("10%"));
+    let _ = stage.vtax("run tiny.toml --out run").run();
+    let files = || {
+        let entries = std::fs::read_dir(stage.path("run")).unwrap();
+        let mut files: Vec<_> = entries
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (std::fs::read(&path).unwrap(), path))
+            .collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    stage.vtax("report run").run().exits(0);
+    assert!(files() == before, "the same names with the same contents");
+}
+
+#[test]
+fn shipped_scenarios_are_sound_and_can_be_copied() {
+    let stage = Stage::new();
+    let list = stage.vtax("scenario list").run();
+    list.exits(0);
+    let names: Vec<&str> = list
+        .stdout
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(names.first(), Some(&"quick"), "{list:#?}");
+    for name in names {
+        let text = stage.vtax(&format!("scenario list {name}")).run();
+        stage.file("copy.toml", &text.stdout);
+        stage.vtax("scenario check copy.toml").run().exits(0);
+        let [original, copy] = [name, "copy.toml"]
+            .map(|name| stage.vtax(&format!("scenario explain {name}")).run().stdout);
+        assert_eq!(original, copy);
+    }
+}
+
+#[test]
+fn the_schema_is_the_committed_one() {
+    let stage = Stage::new();
+    let outcome = stage.vtax("scenario schema").run();
+    let committed = include_str!("../../scenarios/scenario.schema.json");
+    assert!(
+        outcome.stdout == committed,
+        "scenarios/scenario.schema.json is out of date"
+    );
+}
+
+#[test]
+fn doctor_finds_the_same_in_both_forms() {
+    let stage = Stage::new();
+    let text = stage.vtax("doctor").run();
+    let json = stage.vtax("doctor --json").run();
+    assert_eq!(text.code(), json.code());
+    for finding in json.json()["findings"].as_array().unwrap() {
+        let subject = finding["subject"].as_str().unwrap();
+        assert!(text.stdout.contains(subject), "{subject}: {text:#?}");
+        if finding["status"] != "ok" {
+            assert!(finding["means"].is_string(), "{finding}");
+        }
+    }
+}
+
+#[test]
+fn completions_and_the_manual_name_every_command() {
+    let stage = Stage::new();
+    let help = stage.vtax("--help").run().exits(0).stdout.clone();
+    for words in ["Exit codes", "doctor", "scenario", "report"] {
+        assert!(help.contains(words), "{words}: {help}");
+    }
+    for line in [
+        "completions bash",
+        "completions fish",
+        "completions zsh",
+        "man",
+    ] {
+        let outcome = stage.vtax(line).run();
+        outcome.exits(0);
+        for command in ["run", "report", "doctor", "scenario", "completions"] {
+            assert!(outcome.stdout.contains(command), "{line} lacks {command}");
+        }
+    }
+}
