@@ -145,11 +145,11 @@ const METAL: &[(&str, &str)] = &[
     ),
     (
         "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages",
-        "500\n",
+        "512\n",
     ),
     (
         "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
-        "512\n",
+        "520\n",
     ),
     ("sys/module/kvm/parameters/halt_poll_ns", "200000\n"),
 ];
@@ -259,7 +259,10 @@ fn write_cpus(tree: &Tree, cpu: &str, count: u32) {
 fn metal_probes() -> Probes {
     Probes {
         hypervisor: None,
-        features: Features::AVX2.union(Features::AES).union(Features::BITS),
+        features: Features::AVX512
+            .union(Features::AVX2)
+            .union(Features::AES)
+            .union(Features::BITS),
         affinity: Ok(vec![0, 1, 2, 3]),
         memory_lock: None,
         kernel: "6.1.0-13-amd64".to_owned(),

@@ -43,7 +43,7 @@ fn an_intel_server_with_everything() {
         ("memory_limit", "none"),
         ("swap", "256 MiB of 1024 MiB in use"),
         ("thp", "madvise"),
-        ("hugepages_2m", "500 free of 512"),
+        ("hugepages_2m", "512 free of 520"),
         ("hugepages_1g", "4 free of 4"),
         ("ksm", "on, 77 pages saved"),
         ("numa_nodes", "0"),
