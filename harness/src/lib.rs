@@ -16,4 +16,5 @@ pub mod progress;
 pub mod rig;
 pub mod run;
 pub mod selftest;
+pub mod trial;
 pub mod watchdog;

@@ -4,20 +4,15 @@ use std::time::Duration;
 
 use kvm_ioctls::Kvm;
 use vtax_reports::record::ClockBound;
-use vtax_scenarios::memory::MIN_MEMORY_BYTES;
-use vtax_scenarios::plan::{Backing, PageSize, Topology};
-use vtax_workloads::abi::Op;
-use vtax_workloads::machine::RAM_BASE;
 
-use crate::guest::Executor as _;
-use crate::guest::embedded::{self, Vm, VmConfig, VmError};
+use crate::guest::embedded::{self, VmError};
 use crate::guest::fault::GuestFault;
 use crate::guest::image::{Image, ImageError};
-use crate::guest::layout;
-use crate::guest::mailbox::{Mailbox, MailboxError, Request};
-use crate::guest::ram::{Ram, RamConfig, RamError};
+use crate::guest::mailbox::MailboxError;
+use crate::guest::ram::RamError;
 use crate::host::affinity::{AffinityError, allowed_cpus};
 use crate::host::tsc::{TscClock, TscError, now_raw_nanos};
+use crate::trial::{self, Trial};
 
 /// How long the clock is calibrated.
 const CALIBRATION: Duration = Duration::from_millis(100);
@@ -28,9 +23,6 @@ const RELATIVE_BOUND: f64 = 0.001;
 /// What they may differ by on top: a timer tick between the two, and, added to it, the cost of entering the guest once
 /// more, since under load it varies by about itself.
 const ABSOLUTE_BOUND_NANOS: u64 = 50_000;
-
-/// How many empty requests its measurement is the best of.
-const EMPTY_REQUESTS: u32 = 32;
 
 /// Why nothing can be measured here.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +47,19 @@ pub enum RigError {
     /// No usable clock.
     #[error(transparent)]
     Clock(#[from] TscError),
+    /// The guest's clock runs at another rate than the host's.
+    #[error(
+        "the guest's clock runs {:+.3} % off the host's over {} ms: nothing that a guest times here can be compared with \
+         the host; look for TSC scaling (`dmesg | grep -i tsc`) or try a host with an invariant TSC",
+        100.0 * .gap,
+        .nanos / 1_000_000
+    )]
+    GuestClock {
+        /// Share of the time around the guest that the guest does not see.
+        gap: f64,
+        /// Length of the comparison.
+        nanos: u64,
+    },
     /// The CPUs of this process cannot be read.
     #[error(transparent)]
     Affinity(#[from] AffinityError),
@@ -85,9 +90,10 @@ impl Rig {
     pub fn prepare() -> Result<Self, RigError> {
         let kvm = embedded::open()?;
         let image = Image::embedded()?;
-        let entry_nanos = entry_cost(&kvm, &image)?;
+        let clock = TscClock::calibrate(CALIBRATION)?;
+        let Trial { entry_nanos } = trial::run(&kvm, &image, clock)?;
         Ok(Self {
-            clock: TscClock::calibrate(CALIBRATION)?,
+            clock,
             bound: ClockBound {
                 relative: RELATIVE_BOUND,
                 absolute_nanos: ABSOLUTE_BOUND_NANOS + entry_nanos,
@@ -99,47 +105,4 @@ impl Rig {
             image,
         })
     }
-}
-
-/// Nanoseconds from the harness into the guest and back, around a request that does nothing: the best of some.
-fn entry_cost(kvm: &Kvm, image: &Image) -> Result<u64, RigError> {
-    let ram = Ram::map(&RamConfig {
-        address: RAM_BASE,
-        len: MIN_MEMORY_BYTES,
-        backing: Backing::Small,
-        prefault: false,
-        numa_node: None,
-    })?;
-    let config = VmConfig {
-        page_size: PageSize::Size4K,
-        topology: Topology {
-            sockets: 1,
-            cores: 1,
-            threads: 1,
-        },
-        vcpus: 1,
-        interrupts: false,
-    };
-    let vm = Vm::create(kvm, &ram, image, config)?;
-    let mut vcpu = vm.vcpu(0)?;
-    let mailbox = Mailbox::new(&ram, layout::mailbox(0));
-    let nothing = Request {
-        op: Op::Touch,
-        workload: 0,
-        arena: RAM_BASE + layout::arena(MIN_MEMORY_BYTES, 1, 0),
-        arena_len: 0,
-        iterations: 0,
-        planted: 0,
-        params: [0; vtax_workloads::MAX_PARAMS],
-        seed: 0,
-    };
-    let mut best = u64::MAX;
-    for _ in 0..EMPTY_REQUESTS {
-        mailbox.put(&nothing)?;
-        let start = now_raw_nanos();
-        vcpu.execute()?;
-        best = best.min(now_raw_nanos() - start);
-        mailbox.take()?;
-    }
-    Ok(best)
 }
