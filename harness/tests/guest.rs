@@ -2,6 +2,9 @@
 //!
 //! Guest RAM has one fixed address per process, so these tests take turns.
 
+// Helpers of tests are tests: what fails here fails the test.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::{Mutex, PoisonError};
 
 use vtax::guest::embedded::vcpu::EmbeddedVcpu;

@@ -11,7 +11,7 @@ use vtax_scenarios::plan::Backing;
 #[derive(Debug, thiserror::Error)]
 pub enum RamError {
     /// The mapping failed.
-    #[error("mapping {len} bytes of {backing} memory at {address:#x}: {source}{}", hint(*.backing))]
+    #[error("mapping {len} bytes of {backing} memory at {address:#x}: {source}{}", hint(.backing))]
     Map {
         /// Where.
         address: u64,
@@ -61,7 +61,7 @@ pub struct RamConfig {
 /// A mapping; unmapped when dropped.
 #[derive(Debug)]
 pub struct Ram {
-    address: u64,
+    address: usize,
     len: usize,
 }
 
@@ -100,10 +100,10 @@ impl Ram {
         .map_err(|error| failed(error.into()))?;
         // Kernels before 4.17 take FIXED_NOREPLACE for a mere hint.
         let ram = Self {
-            address: mapped.expose_provenance() as u64,
+            address: mapped.expose_provenance(),
             len,
         };
-        if ram.address != config.address {
+        if ram.address() != config.address {
             return Err(failed(io::Error::from(io::ErrorKind::AddrInUse)));
         }
         match config.backing {
@@ -190,7 +190,7 @@ impl Ram {
     /// Virtual address of the first byte.
     #[must_use]
     pub fn address(&self) -> u64 {
-        self.address
+        self.address as u64
     }
 
     /// Bytes.
@@ -258,7 +258,7 @@ impl Ram {
     }
 
     fn pointer(&self) -> *mut u8 {
-        std::ptr::with_exposed_provenance_mut(self.address as usize)
+        std::ptr::with_exposed_provenance_mut(self.address)
     }
 }
 
