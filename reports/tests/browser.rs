@@ -110,8 +110,8 @@ fn a_click_sorts_and_a_pointer_shows_figures() {
     let path = report("sorted", &fixture::run(), &fixture::results());
     browser.open(&path, DESK);
     let click = "document.querySelectorAll('#cells th button')[3].click()";
-    let first = "document.querySelector('#cells tbody th').innerText";
-    let last = "[...document.querySelectorAll('#cells tbody th')].at(-1).innerText";
+    let first = "document.querySelector('#cells tbody th').firstChild.textContent";
+    let last = "[...document.querySelectorAll('#cells tbody th')].at(-1).firstChild.textContent";
     browser.evaluate(click);
     assert_eq!(
         browser.evaluate(first),

@@ -1,6 +1,7 @@
 //! How figures and verdicts look, the same in every sink for people.
 
 use crate::result::{CellResult, Interval, Verdict};
+use crate::verdict::words;
 
 /// What stands where there is no figure.
 pub const NONE: &str = "–";
@@ -11,17 +12,20 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-/// A share with its interval in percent: `99.6 % [99.2, 100.0]`.
+/// A ratio's point estimate in percent, with as many decimals as [`ends`] has: `99.6 %`.
 #[must_use]
-pub fn percent_interval(interval: &Interval) -> String {
-    let Interval {
-        value, low, high, ..
-    } = interval;
+pub fn share(ratio: &Interval, threshold: f64) -> String {
+    let decimals = words::decimals(ratio, threshold);
+    format!("{:.decimals$} %", ratio.value * 100.0)
+}
+
+/// A ratio with its interval, rounded so that it does not contradict its verdict: `99.6 % [99.2, 100.0]`.
+#[must_use]
+pub fn percent_interval(ratio: &Interval, threshold: f64) -> String {
     format!(
-        "{} [{:.1}, {:.1}]",
-        percent(*value),
-        low * 100.0,
-        high * 100.0
+        "{} {}",
+        share(ratio, threshold),
+        words::ends(ratio, threshold)
     )
 }
 
@@ -64,7 +68,7 @@ pub fn nanos(nanos: f64) -> String {
     }
 }
 
-/// What became of a cell, in more detail than its [`Verdict`].
+/// What became of a cell, in more detail than its [`Verdict`]; the most worrying first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// The guest failed.
@@ -82,16 +86,6 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Every outcome, the most worrying first.
-    pub const ALL: [Self; 6] = [
-        Self::Failed,
-        Self::Anomaly,
-        Self::Refuted,
-        Self::Undecided,
-        Self::NotTestable,
-        Self::Holds,
-    ];
-
     /// The outcome of `cell`.
     #[must_use]
     pub const fn of(cell: &CellResult) -> Self {

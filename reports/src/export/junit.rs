@@ -14,7 +14,8 @@ pub(super) fn document(results: &Results) -> Result<Vec<u8>, ExportError> {
     if let Some(hypervisor) = &results.host.nested_under {
         suite.add_property(("nested_under", hypervisor.as_str()));
     }
-    suite.add_test_cases(results.cells.iter().map(test_case));
+    let threshold = results.headline.threshold;
+    suite.add_test_cases(results.cells.iter().map(|cell| test_case(cell, threshold)));
     let mut report = Report::new("vtax");
     report.add_test_suite(suite);
     let mut text = Vec::new();
@@ -27,7 +28,7 @@ pub(super) fn document(results: &Results) -> Result<Vec<u8>, ExportError> {
     Ok(text)
 }
 
-fn test_case(cell: &CellResult) -> TestCase {
+fn test_case(cell: &CellResult, threshold: f64) -> TestCase {
     let outcome = Outcome::of(cell);
     let mut status = match outcome {
         Outcome::Holds => TestCaseStatus::success(),
@@ -47,7 +48,7 @@ fn test_case(cell: &CellResult) -> TestCase {
             "native {} {unit}, guest {} {unit}, ratio {}, noise floor {noise}, {} boots, {} rounds",
             figure(native.median),
             figure(guest.median),
-            percent_interval(ratio),
+            percent_interval(ratio, threshold),
             cell.boots,
             cell.rounds,
             unit = cell.unit,

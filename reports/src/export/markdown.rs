@@ -36,7 +36,10 @@ pub(super) fn document(results: &Results) -> String {
             value(&cell.guest),
             cell.ratio
                 .as_ref()
-                .map_or(NONE.to_owned(), percent_interval),
+                .map_or(NONE.to_owned(), |ratio| percent_interval(
+                    ratio,
+                    results.headline.threshold
+                )),
             cell.noise_floor.map_or(NONE.to_owned(), floor),
             verdict(cell),
         );

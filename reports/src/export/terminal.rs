@@ -32,7 +32,12 @@ pub fn table(results: &Results, width: u16, colours: bool) -> String {
                 .iter()
                 .map(|title| Cell::new(title).add_attribute(Attribute::Bold)),
         )
-        .add_rows(results.cells.iter().map(|cell| row(cell, roomy)));
+        .add_rows(
+            results
+                .cells
+                .iter()
+                .map(|cell| row(cell, roomy, results.headline.threshold)),
+        );
     let last = titles.len() - 1;
     for (index, column) in table.column_iter_mut().enumerate().skip(1) {
         // Labels may wrap, figures never.
@@ -49,7 +54,7 @@ pub fn table(results: &Results, width: u16, colours: bool) -> String {
     table.trim_fmt()
 }
 
-fn row(cell: &CellResult, roomy: bool) -> Vec<Cell> {
+fn row(cell: &CellResult, roomy: bool, threshold: f64) -> Vec<Cell> {
     let value = |side: &Option<SideSummary>| {
         side.as_ref()
             .map_or(NONE.to_owned(), |side| figure(side.median))
@@ -77,7 +82,7 @@ fn row(cell: &CellResult, roomy: bool) -> Vec<Cell> {
         Cell::new(
             cell.ratio
                 .as_ref()
-                .map_or(NONE.to_owned(), percent_interval),
+                .map_or(NONE.to_owned(), |ratio| percent_interval(ratio, threshold)),
         ),
         Cell::new(cell.noise_floor.map_or(NONE.to_owned(), floor)),
         Cell::new(format!("{} {}", outcome.sign(), outcome.word())).fg(match outcome {

@@ -36,8 +36,8 @@ impl<'a> Attention<'a> {
                 .map(|cell| Item {
                     badge: Badge::of(cell),
                     label: &cell.label,
-                    share: share(cell.ratio.as_ref()),
-                    ends: ends(cell.ratio.as_ref()),
+                    share: share(cell.ratio.as_ref(), results.headline.threshold),
+                    ends: ends(cell.ratio.as_ref(), results.headline.threshold),
                     reason: reason(cell),
                 })
                 .collect(),

@@ -20,24 +20,30 @@ pub(super) struct Row<'a> {
     pub floor_key: String,
     pub boots: u32,
     pub rounds: u32,
-    pub left_out: String,
+    pub left_out: u64,
+    pub left_out_words: String,
     pub reason: &'a str,
 }
 
 /// Every cell, in plan order.
 pub(super) fn rows(results: &Results) -> Vec<Row<'_>> {
-    results.cells.iter().map(Row::new).collect()
+    let threshold = results.headline.threshold;
+    results
+        .cells
+        .iter()
+        .map(|cell| Row::new(cell, threshold))
+        .collect()
 }
 
 impl<'a> Row<'a> {
-    fn new(cell: &'a CellResult) -> Self {
+    fn new(cell: &'a CellResult, threshold: f64) -> Self {
         Self {
             id: cell.id,
             label: &cell.label,
             badge: Badge::of(cell),
-            share: share(cell.ratio.as_ref()),
+            share: share(cell.ratio.as_ref(), threshold),
             share_key: key(cell.ratio.map(|ratio| ratio.value)),
-            ends: ends(cell.ratio.as_ref()),
+            ends: ends(cell.ratio.as_ref(), threshold),
             native: median(cell.native.as_ref()),
             guest: median(cell.guest.as_ref()),
             unit: &cell.unit,
@@ -45,7 +51,8 @@ impl<'a> Row<'a> {
             floor_key: key(cell.noise_floor),
             boots: cell.boots,
             rounds: cell.rounds,
-            left_out: left_out(cell),
+            left_out: cell.voided.values().sum(),
+            left_out_words: left_out(cell),
             reason: reason(cell),
         }
     }

@@ -17,6 +17,9 @@ const MOST: usize = 12;
 /// Most labels on the axis of sizes: a phone has no room for more.
 const LABELS: usize = 6;
 
+/// Factor by which the axis of sizes goes beyond the first and the last.
+const MARGIN: f64 = 1.4;
+
 /// The plots.
 pub(super) struct Curves<'a> {
     pub plots: Vec<Plot<'a>>,
@@ -29,12 +32,19 @@ pub(super) struct Plot<'a> {
     pub unit: &'a str,
     pub better: &'static str,
     pub words: String,
-    pub x_ticks: Vec<Tick>,
+    pub x_ticks: Vec<SizeTick>,
     pub y_ticks: Vec<Tick>,
     pub native_path: String,
     pub guest_path: String,
     pub points: Vec<Point>,
     pub rows: Vec<Row>,
+}
+
+/// A size on the axis, with the ratio below it.
+pub(super) struct SizeTick {
+    pub at: String,
+    pub label: String,
+    pub share: String,
 }
 
 /// A median with the range of its boots.
@@ -99,7 +109,9 @@ impl<'a> Curves<'a> {
             plots: groups
                 .into_iter()
                 .take(MOST)
-                .map(|((workload, others), cells)| Plot::new(workload, &others, &cells))
+                .map(|((workload, others), cells)| {
+                    Plot::new(workload, &others, &cells, results.headline.threshold)
+                })
                 .collect(),
         }
     }
@@ -119,10 +131,14 @@ fn working_set(run: &Run, cell: &CellResult) -> Option<u64> {
 }
 
 impl<'a> Plot<'a> {
-    fn new(workload: &str, others: &[(&str, &str)], cells: &[Sized<'a>]) -> Self {
+    fn new(workload: &str, others: &[(&str, &str)], cells: &[Sized<'a>], threshold: f64) -> Self {
         let x = Axis::log(
-            cells.first().map_or(1.0, |sized| sized.bytes as f64),
-            cells.last().map_or(2.0, |sized| sized.bytes as f64),
+            cells
+                .first()
+                .map_or(1.0, |sized| sized.bytes as f64 / MARGIN),
+            cells
+                .last()
+                .map_or(2.0, |sized| sized.bytes as f64 * MARGIN),
         );
         let sides = || cells.iter().flat_map(|sized| [sized.native, sized.guest]);
         let low = sides().map(|side| side.min).fold(f64::INFINITY, f64::min);
@@ -151,9 +167,10 @@ impl<'a> Plot<'a> {
             x_ticks: cells
                 .iter()
                 .step_by(every)
-                .map(|sized| Tick {
+                .map(|sized| SizeTick {
                     at: place(x.at(sized.bytes as f64)),
                     label: bytes(sized.bytes),
+                    share: share(sized.cell.ratio.as_ref(), threshold).replace(" %", ""),
                 })
                 .collect(),
             y_ticks: y
@@ -166,14 +183,14 @@ impl<'a> Plot<'a> {
                 .collect(),
             native_path: path(cells, x, y, |sized| sized.native),
             guest_path: path(cells, x, y, |sized| sized.guest),
-            points: points(cells, unit, x, y),
+            points: points(cells, threshold, x, y),
             rows: cells
                 .iter()
                 .map(|sized| Row {
                     size: bytes(sized.bytes),
                     native: figure(sized.native.median),
                     guest: figure(sized.guest.median),
-                    share: share(sized.cell.ratio.as_ref()),
+                    share: share(sized.cell.ratio.as_ref(), threshold).replace(" %", ""),
                 })
                 .collect(),
         }
@@ -217,7 +234,7 @@ fn path<'s>(
     format!("M{}", points.join("L"))
 }
 
-fn points(cells: &[Sized<'_>], unit: &str, x: Axis, y: Axis) -> Vec<Point> {
+fn points(cells: &[Sized<'_>], threshold: f64, x: Axis, y: Axis) -> Vec<Point> {
     let point = |sized: &Sized<'_>, class, side: &SideSummary| Point {
         class,
         x: place(x.at(sized.bytes as f64)),
@@ -225,12 +242,13 @@ fn points(cells: &[Sized<'_>], unit: &str, x: Axis, y: Axis) -> Vec<Point> {
         min: place(y.down(side.min)),
         max: place(y.down(side.max)),
         words: format!(
-            "{class}, {}: {} {unit}, boots from {} to {}; guest at {} of native",
+            "{class}, {}: {} {}, boots from {} to {}; guest at {} of native",
             bytes(sized.bytes),
             figure(side.median),
+            sized.cell.unit,
             figure(side.min),
             figure(side.max),
-            share(sized.cell.ratio.as_ref()),
+            share(sized.cell.ratio.as_ref(), threshold),
         ),
     };
     cells

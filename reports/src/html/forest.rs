@@ -6,6 +6,7 @@ use super::scale::{Axis, Tick, place};
 use super::words::{Badge, confidence, ends, share};
 use crate::export::figures::{NONE, floor, percent_interval};
 use crate::result::{CellResult, Interval, Results};
+use crate::verdict::words;
 
 /// Most rows; the table of all cells has the others.
 const MOST: usize = 60;
@@ -62,7 +63,7 @@ impl<'a> Forest<'a> {
         let axis = axis(&cells, threshold);
         let rows: Vec<Row<'_>> = cells
             .iter()
-            .map(|(cell, ratio)| Row::new(cell, ratio, &axis))
+            .map(|(cell, ratio)| Row::new(cell, ratio, threshold, &axis))
             .collect();
         Self {
             clipped: rows.iter().any(|row| row.beyond_low || row.beyond_high),
@@ -77,7 +78,7 @@ impl<'a> Forest<'a> {
                 })
                 .collect(),
             threshold: place(axis.at(threshold)),
-            threshold_label: format!("{} %", trimmed(threshold * 100.0)),
+            threshold_label: words::threshold(threshold),
             one: place(axis.at(1.0)),
             confidence: cells
                 .first()
@@ -87,7 +88,7 @@ impl<'a> Forest<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(cell: &'a CellResult, ratio: &Interval, axis: &Axis) -> Self {
+    fn new(cell: &'a CellResult, ratio: &Interval, threshold: f64, axis: &Axis) -> Self {
         let noise = cell.noise_floor.unwrap_or_default();
         let (floor_low, floor_high) = (axis.at(1.0 - noise), axis.at(1.0 + noise));
         let badge = Badge::of(cell);
@@ -95,12 +96,12 @@ impl<'a> Row<'a> {
         Self {
             label: &cell.label,
             badge,
-            share: share(Some(ratio)),
-            ends: ends(Some(ratio)),
+            share: share(Some(ratio), threshold),
+            ends: ends(Some(ratio), threshold),
             words: format!(
                 "{}: {} of native, {} interval, noise floor {floor}: {}",
                 cell.label,
-                percent_interval(ratio),
+                percent_interval(ratio, threshold),
                 confidence(ratio),
                 badge.word
             ),

@@ -1,11 +1,12 @@
 //! The top of the report: the verdict in words, and what a reader must know before believing it.
 
 use super::scale::{Axis, place};
-use super::words::{Badge, confidence};
-use crate::export::figures::{Outcome, percent, percent_interval};
+use super::words::{Badge, confidence, ends, share};
+use crate::export::figures::{Outcome, percent_interval};
 use crate::record::Reading;
 use crate::result::Results;
 use crate::store::Run;
+use crate::verdict::words;
 
 /// What stands on top.
 pub(super) struct Head<'a> {
@@ -15,7 +16,7 @@ pub(super) struct Head<'a> {
     pub machine: Option<&'a str>,
     pub version: &'a str,
     pub badge: Badge,
-    pub sentence: &'a str,
+    pub sentence: String,
     pub gauge: Option<Gauge>,
     pub counts: Vec<Count>,
     pub nested_under: Option<&'a str>,
@@ -62,7 +63,8 @@ impl<'a> Head<'a> {
             },
             version: &record.vtax_version,
             badge: Badge::new(Outcome::of_verdict(results.headline.verdict)),
-            sentence: &results.headline.sentence,
+            // A line must not begin with a percent sign.
+            sentence: results.headline.sentence.replace(" %", "\u{a0}%"),
             gauge: gauge(results),
             counts: counts(results),
             nested_under: results.host.nested_under.as_deref(),
@@ -74,19 +76,18 @@ impl<'a> Head<'a> {
 fn gauge(results: &Results) -> Option<Gauge> {
     let headline = &results.headline;
     let ratio = headline.ratio?;
-    let ends = [ratio.low, ratio.high, headline.threshold, 1.0];
-    let low = ends.into_iter().fold(f64::INFINITY, f64::min);
-    let high = ends.into_iter().fold(f64::NEG_INFINITY, f64::max);
+    let points = [ratio.low, ratio.high, headline.threshold, 1.0];
+    let low = points.into_iter().fold(f64::INFINITY, f64::min);
+    let high = points.into_iter().fold(f64::NEG_INFINITY, f64::max);
     let room = ((high - low) * 0.12).max(0.002);
     let axis = Axis::linear(low - room, high + room);
-    let threshold = format!("{} %", trimmed(headline.threshold * 100.0));
+    let threshold = words::threshold(headline.threshold);
     Some(Gauge {
-        figure: percent(ratio.value),
+        figure: share(Some(&ratio), headline.threshold),
         range: format!(
-            "{} interval {:.1} to {:.1} %",
+            "{} interval {}",
             confidence(&ratio),
-            ratio.low * 100.0,
-            ratio.high * 100.0
+            ends(Some(&ratio), headline.threshold)
         ),
         low: place(axis.at(ratio.low)),
         width: place(axis.at(ratio.high) - axis.at(ratio.low)),
@@ -95,28 +96,33 @@ fn gauge(results: &Results) -> Option<Gauge> {
         one: place(axis.at(1.0)),
         words: format!(
             "{} of native performance against a claim of {threshold}",
-            percent_interval(&ratio)
+            percent_interval(&ratio, headline.threshold)
         ),
         threshold_label: threshold,
     })
 }
 
 fn counts(results: &Results) -> Vec<Count> {
-    let mut counts = Outcome::ALL.map(|outcome| (outcome, 0));
-    for cell in &results.cells {
-        let found = Outcome::of(cell);
-        if let Some((_, cells)) = counts.iter_mut().find(|(outcome, _)| *outcome == found) {
-            *cells += 1;
-        }
-    }
-    counts
+    /// What was hoped for, what was measured otherwise, what was not measured.
+    const ORDER: [Outcome; 6] = [
+        Outcome::Holds,
+        Outcome::Refuted,
+        Outcome::Undecided,
+        Outcome::Anomaly,
+        Outcome::Failed,
+        Outcome::NotTestable,
+    ];
+    ORDER
         .into_iter()
-        .rev()
-        .filter(|(_, cells)| *cells > 0)
-        .map(|(outcome, cells)| Count {
+        .map(|outcome| Count {
             badge: Badge::new(outcome),
-            cells,
+            cells: results
+                .cells
+                .iter()
+                .filter(|cell| Outcome::of(cell) == outcome)
+                .count(),
         })
+        .filter(|count| count.cells > 0)
         .collect()
 }
 

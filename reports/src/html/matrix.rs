@@ -220,9 +220,9 @@ impl<'a> Field<'a> {
             },
             share: match cell.ratio {
                 None => badge.word.to_owned(),
-                ratio => share(ratio.as_ref()),
+                ratio => share(ratio.as_ref(), shades.threshold),
             },
-            ends: ends(cell.ratio.as_ref()),
+            ends: ends(cell.ratio.as_ref(), shades.threshold),
             sign: badge.sign,
             words: reason(cell),
         }
@@ -231,6 +231,7 @@ impl<'a> Field<'a> {
 
 /// Classes of loss, in steps that double away from the threshold.
 struct Shades {
+    threshold: f64,
     /// Lower end and class, from the best down.
     classes: [(f64, &'static str); 5],
 }
@@ -239,6 +240,7 @@ impl Shades {
     fn new(threshold: f64) -> Self {
         let allowed = (1.0 - threshold).max(0.01);
         Self {
+            threshold,
             classes: [
                 (threshold + allowed / 2.0, "good2"),
                 (threshold, "good1"),

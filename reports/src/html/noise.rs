@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::words::{ends, share};
 use crate::export::figures::{NONE, floor, nanos};
 use crate::result::{CellResult, Results};
+use crate::stats::boot::TREATMENT;
 use crate::store::Run;
 
 /// Most cells; the table of all cells has the others.
@@ -13,17 +14,18 @@ const MOST: usize = 40;
 /// The section.
 pub(super) struct Noise<'a> {
     pub bound: String,
+    pub treatment: &'static str,
     pub reasons: Vec<Reason<'a>>,
     pub rows: Vec<Row<'a>>,
     pub more: usize,
 }
 
-/// Why blocks were left out, how many, and how such blocks are treated.
+/// Why blocks were left out, how many, and what kind of reason it is.
 pub(super) struct Reason<'a> {
     pub name: &'a str,
     pub blocks: u64,
     pub meaning: &'static str,
-    pub treatment: &'static str,
+    pub kind: &'static str,
 }
 
 /// One cell's noise.
@@ -53,6 +55,7 @@ impl<'a> Noise<'a> {
         for (reason, count) in results.cells.iter().flat_map(|cell| &cell.voided) {
             *blocks.entry(reason).or_default() += count;
         }
+        let threshold = results.headline.threshold;
         let bound = run.record.clock_bound;
         Self {
             bound: format!(
@@ -60,6 +63,7 @@ impl<'a> Noise<'a> {
                 super::head::trimmed(bound.relative * 100.0),
                 nanos(bound.absolute_nanos as f64)
             ),
+            treatment: TREATMENT,
             reasons: blocks
                 .into_iter()
                 .map(|(name, blocks)| Reason::new(name, blocks))
@@ -71,12 +75,12 @@ impl<'a> Noise<'a> {
                 .map(|(cell, noise)| Row {
                     label: &cell.label,
                     floor: floor(noise),
-                    control: share(cell.control.as_ref()),
-                    control_ends: ends(cell.control.as_ref()),
-                    share: share(cell.ratio.as_ref()),
-                    share_ends: ends(cell.ratio.as_ref()),
-                    all_rounds: share(cell.ratio_all_rounds.as_ref()),
-                    all_rounds_ends: ends(cell.ratio_all_rounds.as_ref()),
+                    control: share(cell.control.as_ref(), 1.0),
+                    control_ends: ends(cell.control.as_ref(), 1.0),
+                    share: share(cell.ratio.as_ref(), threshold),
+                    share_ends: ends(cell.ratio.as_ref(), threshold),
+                    all_rounds: share(cell.ratio_all_rounds.as_ref(), threshold),
+                    all_rounds_ends: ends(cell.ratio_all_rounds.as_ref(), threshold),
                     rounds: cell.rounds,
                     left_out: left_out(cell),
                 })
@@ -87,33 +91,33 @@ impl<'a> Noise<'a> {
 
 impl<'a> Reason<'a> {
     fn new(name: &'a str, blocks: u64) -> Self {
-        const NEVER: &str = "void: never in an estimate";
-        const SPOILED: &str =
-            "spoiled: its round is left out; the ratio with all rounds stands beside";
-        let (meaning, treatment) = match name {
-            "warmup" => (
-                "before the steady state was reached",
-                "kept in samples.csv, never in an estimate",
-            ),
+        let (meaning, kind) = match name {
             "clock" => (
                 "the payload's clock and the harness's clock disagree",
-                NEVER,
+                "void",
             ),
-            "checksum" => ("the work's checksum is not the reference's", NEVER),
-            "interrupted" => ("a signal interrupted the block", NEVER),
-            "migration" => ("the thread changed its CPU", SPOILED),
-            "preempted" => ("the kernel gave the CPU to another task", SPOILED),
-            "steal" => ("the hypervisor under this host took the CPU away", SPOILED),
-            _ => (
-                "a block of a round that is incomplete without its marked blocks",
-                "left out",
+            "checksum" => ("the work's checksum is not the reference's", "void"),
+            "interrupted" => ("a signal interrupted the block", "void"),
+            "empty" => ("no work was done, or no time passed", "void"),
+            "migration" => ("the thread changed its CPU", "spoiled"),
+            "preempted" => ("the kernel gave the CPU to another task", "spoiled"),
+            "steal" => (
+                "the hypervisor under this host took the CPU away",
+                "spoiled",
             ),
+            "incomplete" => ("the round lacks a side", "round left out"),
+            "paired" => (
+                "nothing wrong but with another block of its round",
+                "round left out",
+            ),
+            "warmup" => ("before the steady state was reached", "warm-up"),
+            _ => ("a reason that this vtax does not know", "left out"),
         };
         Self {
             name,
             blocks,
             meaning,
-            treatment,
+            kind,
         }
     }
 }

@@ -7,6 +7,9 @@ use crate::result::{CellResult, Interval, QuantileRow, Results};
 /// Most plots.
 const MOST: usize = 12;
 
+/// How far the axis goes beyond the first and the last quantile, in nines.
+const MARGIN: f64 = 0.1;
+
 /// The plots.
 pub(super) struct Quantiles<'a> {
     pub plots: Vec<Plot<'a>>,
@@ -66,8 +69,8 @@ impl<'a> Plot<'a> {
         let rows = &cell.quantiles;
         let depth = |row: &QuantileRow| nines(row.quantile);
         let x = Axis::linear(
-            rows.iter().map(depth).fold(f64::INFINITY, f64::min),
-            rows.iter().map(depth).fold(0.0, f64::max),
+            rows.iter().map(depth).fold(f64::INFINITY, f64::min) - MARGIN,
+            rows.iter().map(depth).fold(0.0, f64::max) + MARGIN,
         );
         let intervals = || rows.iter().flat_map(|row| [row.native, row.guest]);
         let low = intervals().map(|i| i.low).fold(f64::INFINITY, f64::min);

@@ -1,7 +1,8 @@
 //! Words and figures that several sections share.
 
-use crate::export::figures::{NONE, Outcome, figure, percent};
+use crate::export::figures::{self, NONE, Outcome, figure};
 use crate::result::{CellResult, Interval, SideSummary};
+use crate::verdict::words;
 
 /// An outcome as a reader sees it: sign, word and colour.
 #[derive(Clone, Copy)]
@@ -42,20 +43,14 @@ pub(super) fn reason(cell: &CellResult) -> &str {
     cell.anomaly.as_deref().unwrap_or(&cell.reason)
 }
 
-/// `99.6 %`, or a dash.
-pub(super) fn share(interval: Option<&Interval>) -> String {
-    interval.map_or(NONE.to_owned(), |interval| percent(interval.value))
+/// `99.6 %`, or a dash; rounded so that it does not contradict its verdict against `threshold`.
+pub(super) fn share(ratio: Option<&Interval>, threshold: f64) -> String {
+    ratio.map_or(NONE.to_owned(), |ratio| figures::share(ratio, threshold))
 }
 
 /// `[99.2, 100.0]`, or nothing.
-pub(super) fn ends(interval: Option<&Interval>) -> String {
-    interval.map_or(String::new(), |interval| {
-        format!(
-            "[{:.1}, {:.1}]",
-            interval.low * 100.0,
-            interval.high * 100.0
-        )
-    })
+pub(super) fn ends(ratio: Option<&Interval>, threshold: f64) -> String {
+    ratio.map_or(String::new(), |ratio| words::ends(ratio, threshold))
 }
 
 /// The median to four digits, or a dash.
