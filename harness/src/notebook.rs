@@ -84,20 +84,17 @@ impl Notebook {
         boot: u32,
         outcome: &Outcome,
     ) -> Result<(), StoreError> {
-        for side in [Side::Native, Side::Guest, Side::Control] {
-            let mut histogram = LatencyLog::histogram();
-            let ticks = outcome
-                .latencies
-                .iter()
-                .filter(|(of, _)| *of == side)
-                .flat_map(|(_, ticks)| ticks);
+        for (side, ticks) in &outcome.latencies {
             for &ticks in ticks {
-                histogram.saturating_record(self.nanos(ticks));
+                let nanos = self.nanos(ticks);
+                self.run.latencies.record(cell.id, *side, boot, nanos);
             }
-            if !histogram.is_empty() {
+        }
+        for side in [Side::Native, Side::Guest, Side::Control] {
+            let all = self.run.latencies.boots(cell.id, side);
+            for (_, histogram) in all.filter(|(of, _)| *of == boot) {
                 self.writer
-                    .latencies(cell.id, side, boot, span.clone(), &histogram)?;
-                self.run.latencies.insert(cell.id, side, boot, histogram);
+                    .latencies(cell.id, side, boot, span.clone(), histogram)?;
             }
         }
         Ok(())

@@ -26,7 +26,10 @@ pub enum RunError {
     /// Nothing can be measured here.
     #[error(transparent)]
     Rig(#[from] RigError),
-    /// The run directory.
+    /// The run directory cannot be had.
+    #[error("{0} (--out DIR says where to put a run)")]
+    Directory(StoreError),
+    /// The run directory cannot be written any more.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The report.
@@ -55,7 +58,7 @@ pub struct Job<'a> {
 /// [`RunError`]. A guest that fails is no error: it costs its cell.
 pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
     let rig = Rig::prepare()?;
-    let mut notebook = Notebook::open(job.dir, head(&rig, &job))?;
+    let mut notebook = Notebook::open(job.dir, head(&rig, &job)).map_err(RunError::Directory)?;
     let mut campaign = Campaign::new(job.plan, &notebook.record().not_measured);
     progress.start(campaign.boots_left());
 

@@ -40,7 +40,7 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         match self {
             Self::Message(error, code) => {
-                anstream::eprintln!("vtax: {error:#}");
+                anstream::eprintln!("vtax: {}", told(&error));
                 ExitCode::from(code)
             }
             Self::Rendered(text, code) => {
@@ -55,6 +55,17 @@ impl Failure {
     pub fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self::Message(error.into(), USAGE)
     }
+}
+
+/// The error and its causes, each once: many errors name their cause themselves.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 impl From<anyhow::Error> for Failure {
@@ -80,10 +91,10 @@ impl From<ScenarioError> for Failure {
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
-        let code = if matches!(error, RunError::Rig(_)) {
-            HOST
-        } else {
-            FAILED
+        let code = match error {
+            RunError::Rig(_) => HOST,
+            RunError::Directory(_) => USAGE,
+            RunError::Store(_) | RunError::Html(_) => FAILED,
         };
         Self::Message(error.into(), code)
     }
