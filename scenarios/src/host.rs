@@ -56,10 +56,21 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
 
 fn vcpus(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
     let (vcpus, most) = (cell.guest.vcpus, facts.max_vcpus);
-    (vcpus > most).then(|| Untestable {
+    let (reason, remedy) = if most == 0 {
+        (
+            "this host cannot run a KVM guest".to_owned(),
+            "`vtax doctor` says what is missing and how to get it".to_owned(),
+        )
+    } else {
+        (
+            format!("a guest has {vcpus} vCPUs, KVM here gives it at most {most}"),
+            format!("write vcpus = {most} or less"),
+        )
+    };
+    (vcpus > most).then_some(Untestable {
         field: Field::Vcpus,
-        reason: format!("a guest has {vcpus} vCPUs, KVM here gives it at most {most}"),
-        remedy: format!("write vcpus = {most} or less"),
+        reason,
+        remedy,
     })
 }
 

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use vtax_scenarios::{Overrides, explain, host, json_schema, list, shipped};
 
-use super::exit::Failure;
+use super::exit::{self, Failure};
 use super::source;
 
 #[derive(Debug, Subcommand)]
@@ -38,8 +38,12 @@ pub fn run(command: &ScenarioCommand) -> Result<ExitCode, Failure> {
     let mut out = anstream::stdout();
     match command {
         ScenarioCommand::Check { scenarios } => {
+            let mut measurable = true;
             for name in scenarios {
-                check(name)?;
+                measurable &= check(name)?;
+            }
+            if !measurable {
+                return Ok(ExitCode::from(exit::HOST));
             }
         }
         ScenarioCommand::Explain { scenario } => {
@@ -67,7 +71,8 @@ pub fn run(command: &ScenarioCommand) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(name: &str) -> Result<(), Failure> {
+/// Whether this host can measure some of the scenario.
+fn check(name: &str) -> Result<bool, Failure> {
     let loaded = source::load(name, &Overrides::default())?;
     let untestable = host::check(&loaded.plan, &source::facts());
     let (lacking, cells) = (untestable.iter().flatten().count(), untestable.len());
@@ -85,5 +90,5 @@ fn check(name: &str) -> Result<(), Failure> {
         cells - lacking
     )
     .context("writing to stdout")?;
-    Ok(())
+    Ok(lacking < cells)
 }
