@@ -189,7 +189,7 @@ fn a_directory_that_holds_a_run_is_not_overwritten() {
         .run()
         .exits(2)
         .prints_nothing()
-        .complains(&["already holds a run", "name another directory"]);
+        .complains(&["already holds a run", "--out DIR"]);
     assert_eq!(stage.run_dir("run").text("samples.csv"), before);
 }
 

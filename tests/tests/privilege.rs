@@ -30,9 +30,15 @@ fn cannot_run(stage: &Stage, wrapper: &[String], words: &[&str]) {
         .run()
         .exits(5)
         .prints_nothing()
-        .complains(&["/dev/kvm", "vtax doctor"])
+        .complains(&["cannot run a KVM guest", "vtax doctor"])
         .complains(words);
     assert!(!stage.path("run").exists());
+
+    stage
+        .vtax_under(&wrapper, "scenario check quick")
+        .run()
+        .exits(5)
+        .complains(&["cannot run a KVM guest", "vtax doctor"]);
 
     let doctor = stage.vtax_under(&wrapper, "doctor").run();
     doctor.exits(5);
@@ -44,7 +50,7 @@ fn no_kvm() {
     let Some(stage) = Stage::as_root() else {
         return;
     };
-    cannot_run(&stage, &with_dev("true", ""), &["No such file"]);
+    cannot_run(&stage, &with_dev("true", ""), &["/dev/kvm", "No such file"]);
 }
 
 #[test]
@@ -52,7 +58,8 @@ fn a_device_that_is_not_kvm() {
     let Some(stage) = Stage::as_root() else {
         return;
     };
-    cannot_run(&stage, &with_dev("mknod -m 666 /dev/kvm c 1 3", ""), &[]);
+    let null = "mknod -m 666 /dev/kvm c 1 3";
+    cannot_run(&stage, &with_dev(null, ""), &["KVM_CREATE_VM"]);
 }
 
 #[test]
@@ -63,7 +70,7 @@ fn a_user_who_may_not_use_kvm() {
     cannot_run(
         &stage,
         &with_dev(&kvm("600"), AS_NOBODY),
-        &["Permission denied"],
+        &["/dev/kvm", "Permission denied"],
     );
 }
 
