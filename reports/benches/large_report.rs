@@ -229,6 +229,7 @@ fn record(cells: u32) -> RunRecord {
         clock_bound: ClockBound {
             relative: 0.002,
             absolute_nanos: 100_000,
+            entry_nanos: 26_000,
         },
         plan: Plan {
             scenario: "large".to_owned(),

@@ -1,5 +1,7 @@
 //! The report in a real browser: quiet, self-contained, and readable on a desk and on a phone.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic as they do")]
+
 mod chromium;
 mod fixture;
 

@@ -1,5 +1,7 @@
 //! Golden files of every export, and the promises that a golden file does not show.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic as they do")]
+
 mod fixture;
 
 use vtax_reports::export::{Format, terminal};

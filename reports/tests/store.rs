@@ -1,5 +1,7 @@
 //! Run directories: written, read, killed, damaged, old and new.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic as they do")]
+
 mod fixture;
 
 use std::collections::BTreeMap;

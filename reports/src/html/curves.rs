@@ -65,6 +65,9 @@ pub(super) struct Row {
     pub share: String,
 }
 
+/// A workload, and all its parameters but the size.
+type Group<'a> = (&'a str, Vec<(&'a str, &'a str)>);
+
 /// A cell with its working set and its two sides.
 struct Sized<'a> {
     bytes: u64,
@@ -76,7 +79,7 @@ struct Sized<'a> {
 impl<'a> Curves<'a> {
     /// One plot for each group of cells that differ in their size alone.
     pub fn new(run: &Run, results: &'a Results) -> Self {
-        let mut groups: BTreeMap<(&str, Vec<(&str, &str)>), Vec<Sized<'a>>> = BTreeMap::new();
+        let mut groups: BTreeMap<Group<'a>, Vec<Sized<'a>>> = BTreeMap::new();
         for cell in &results.cells {
             let (Some(bytes), Some(native), Some(guest)) =
                 (working_set(run, cell), &cell.native, &cell.guest)

@@ -59,9 +59,10 @@ impl<'a> Noise<'a> {
         let bound = run.record.clock_bound;
         Self {
             bound: format!(
-                "{} % of the block plus {}",
+                "{} % of the block plus {}, after {} for entering and leaving the guest is taken off",
                 super::head::trimmed(bound.relative * 100.0),
-                nanos(bound.absolute_nanos as f64)
+                nanos(bound.absolute_nanos as f64),
+                nanos(bound.entry_nanos as f64)
             ),
             treatment: TREATMENT,
             reasons: blocks

@@ -1,6 +1,8 @@
 //! Headless Chromium over the DevTools protocol, by its pipe: JSON messages that end in a zero byte.
 //! Source: Chrome DevTools Protocol, <https://chromedevtools.github.io/devtools-protocol/>.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic as they do")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
