@@ -25,9 +25,9 @@ impl Axis {
         }
     }
 
-    /// An axis with equal distances for equal ratios; both ends must be positive.
+    /// An axis with equal distances for equal ratios, over at most twelve decades.
     pub fn log(low: f64, high: f64) -> Self {
-        let low = low.max(f64::MIN_POSITIVE);
+        let low = low.max(high * 1e-12).max(f64::MIN_POSITIVE);
         let high = if high > low { high } else { low * 2.0 };
         Self {
             low,
