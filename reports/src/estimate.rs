@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use vtax_scenarios::plan::Cell;
 use vtax_workloads::{Direction as Better, Metric};
 
-use crate::record::{NotMeasured, RunRecord, Sample};
+use crate::record::{Marks, NotMeasured, RunRecord, Sample};
 use crate::result::{CellResult, Direction, Results, SideSummary};
 use crate::spans::{BootSamples, Spans};
 use crate::stats::{boot::Boot, mean::LogMean, median, quantiles};
@@ -65,12 +65,17 @@ pub fn estimate(record: &RunRecord, samples: &[Sample], latencies: &LatencyLog) 
 struct Digest {
     series: Series,
     boots_measured: usize,
+    boots_unsettled: usize,
     left_out: BTreeMap<&'static str, u64>,
     time: Duration,
 }
 
 impl Digest {
     fn new(cell: &Cell, boots: &[BootSamples<'_>]) -> Self {
+        let boots_unsettled = boots
+            .iter()
+            .filter(|boot| is_unsettled(&boot.blocks))
+            .count();
         let boots: Vec<(Boot, Duration)> = boots
             .iter()
             .map(|samples| (Boot::new(&samples.blocks), samples.time))
@@ -92,6 +97,7 @@ impl Digest {
         Self {
             series,
             boots_measured: values.len(),
+            boots_unsettled,
             left_out,
             time: boots.iter().map(|&(_, time)| time).sum(),
         }
@@ -106,6 +112,7 @@ impl Digest {
             serial_correlation: self.series.serial_correlation(),
             boots: self.series.boots.len(),
             boots_measured: self.boots_measured,
+            boots_unsettled: self.boots_unsettled,
             time: self.time,
         }
     }
@@ -165,6 +172,12 @@ impl Digest {
             failed: matches!(measured.not_measured, Some(NotMeasured::Failed(_))),
         }
     }
+}
+
+fn is_unsettled(blocks: &[Sample]) -> bool {
+    blocks
+        .iter()
+        .any(|block| block.marks.intersects(Marks::UNSETTLED))
 }
 
 /// The metric of a workload. A record may name one that this version no longer has: then time per iteration it is.

@@ -114,9 +114,11 @@ impl Marks {
     pub const STEAL: Self = Self(32);
     /// Void: a signal interrupted the block.
     pub const INTERRUPTED: Self = Self(64);
+    /// The boot's warm-up ended without a steady state: a side was still getting faster. It counts, and is told.
+    pub const UNSETTLED: Self = Self(128);
 
     /// Every flag with its name in `samples.csv`.
-    pub const NAMES: [(Self, &'static str); 7] = [
+    pub const NAMES: [(Self, &'static str); 8] = [
         (Self::WARMUP, "warmup"),
         (Self::CLOCK, "clock"),
         (Self::CHECKSUM, "checksum"),
@@ -124,6 +126,7 @@ impl Marks {
         (Self::PREEMPTED, "preempted"),
         (Self::STEAL, "steal"),
         (Self::INTERRUPTED, "interrupted"),
+        (Self::UNSETTLED, "unsettled"),
     ];
 
     /// Whether any of `other` is in `self`.

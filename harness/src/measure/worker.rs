@@ -128,6 +128,9 @@ impl Worker<'_> {
                 if block.answer.checksum != known.checksum {
                     block.sample.marks = block.sample.marks.union(Marks::CHECKSUM);
                 }
+                if !harvest.settled {
+                    block.sample.marks = block.sample.marks.union(Marks::UNSETTLED);
+                }
                 self.keep(block, round, position, &mut harvest);
             }
         }

@@ -33,6 +33,8 @@ pub struct Measured<'a> {
     pub boots: usize,
     /// Boots that were measured.
     pub boots_measured: usize,
+    /// Those of them whose warm-up ended without a steady state.
+    pub boots_unsettled: usize,
     /// Wall-clock time that all its boots took.
     pub time: Duration,
 }
@@ -109,6 +111,13 @@ pub fn judge(
         reason += &format!(
             " Its boots follow each other (correlation {correlation:.2}), so the interval is too narrow: more cells in \
              the scenario would set them apart in time."
+        );
+    }
+    if measured.boots_unsettled > 0 {
+        reason += &format!(
+            " {} of {} had not settled when their warm-up ended.",
+            measured.boots_unsettled,
+            words::count(measured.boots_measured, "boot")
         );
     }
     let dropped = measured.boots_measured.saturating_sub(measured.boots);
