@@ -5,6 +5,7 @@
 // Helpers of tests are tests: what fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
+use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use vtax::guest::embedded::vcpu::EmbeddedVcpu;
@@ -54,11 +55,15 @@ impl<'a> Guest<'a> {
     fn with(setup: Setup, test: impl FnOnce(&Guest<'_>)) {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(kvm) = embedded::open() else {
+            let required = std::env::var_os("VTAX_REQUIRE_KVM").is_some_and(|value| value == "1");
             assert!(
-                !std::path::Path::new("/dev/kvm").exists(),
-                "/dev/kvm exists but cannot be used"
+                !required && !std::path::Path::new("/dev/kvm").exists(),
+                "/dev/kvm cannot be used"
             );
-            eprintln!("SKIPPED guest: there is no /dev/kvm");
+            // For scripts/test, past libtest, which keeps what a passing test prints to itself.
+            let thread = std::thread::current();
+            let test = thread.name().unwrap_or("a guest's test");
+            writeln!(std::io::stderr(), "SKIPPED {test}: it needs /dev/kvm").unwrap();
             return;
         };
         let image = Image::embedded().unwrap();
