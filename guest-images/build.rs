@@ -48,7 +48,10 @@ fn main() {
         nested.env_remove(name);
     }
     let status = nested.status().expect("cargo can be started");
-    assert!(status.success(), "building the guest image failed: {status}");
+    assert!(
+        status.success(),
+        "building the guest image failed: {status}"
+    );
 
     let image = target_dir.join("x86_64-unknown-linux-gnu/release/vtax-bare");
     println!("cargo:rustc-env=VTAX_BARE_ELF={}", image.display());

@@ -8,8 +8,8 @@ use toml::Spanned;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::load::Overrides;
 use crate::memory::{
-    MEMORY_STEP_BYTES, MIN_MEMORY_BYTES, arena_bytes, arena_start,
-    memory_for_arenas, reserved_bytes,
+    MEMORY_STEP_BYTES, MIN_MEMORY_BYTES, arena_bytes, arena_start, memory_for_arenas,
+    reserved_bytes,
 };
 use crate::plan::{Backing, Cell, Claim, ClaimOver, Guest, Measure, PageSize, Pinning, Topology};
 use crate::schema::{

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use vtax_workloads::MAX_PARAMS;
 
 pub use crate::memory::{
-    MEMORY_STEP_BYTES, MIN_MEMORY_BYTES, SHARED_BYTES, arena_bytes, arena_start,
-    memory_for_arenas, reserved_bytes,
+    MEMORY_STEP_BYTES, MIN_MEMORY_BYTES, SHARED_BYTES, arena_bytes, arena_start, memory_for_arenas,
+    reserved_bytes,
 };
 pub use crate::order::{BlockKind, child_seed, round_order};
 

@@ -4,9 +4,7 @@
 use core::arch::asm;
 
 use vtax_workloads::abi::{Mailbox, Status};
-use vtax_workloads::machine::{
-    Counters, GATE_WRITE_MSR, GATE_WRITE_MSR_AND_HALT, VECTOR_IPI,
-};
+use vtax_workloads::machine::{Counters, GATE_WRITE_MSR, GATE_WRITE_MSR_AND_HALT, VECTOR_IPI};
 
 /// IA32_TSC_DEADLINE (Intel SDM vol. 3, 11.5.4.1).
 const MSR_TSC_DEADLINE: u64 = 0x6e0;
@@ -21,7 +19,11 @@ const PATIENCE_TICKS: u64 = 10_000_000_000;
 pub fn timer(mailbox: &mut Mailbox) {
     let before = counters().timer;
     let mut recorded = 0;
-    for slot in mailbox.latencies.iter_mut().take(mailbox.iterations as usize) {
+    for slot in mailbox
+        .latencies
+        .iter_mut()
+        .take(mailbox.iterations as usize)
+    {
         let deadline = rdtsc() + mailbox.params[0];
         gate(GATE_WRITE_MSR_AND_HALT, MSR_TSC_DEADLINE, deadline);
         let late = rdtsc().saturating_sub(deadline);
