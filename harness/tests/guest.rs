@@ -200,7 +200,6 @@ fn faults_have_names() {
         ("fault-page", "#PF page fault in ring 3"),
         ("fault-ud", "#UD invalid opcode in ring 3"),
         ("fault-gp", "#GP general protection in ring 3"),
-        ("fault-triple", "triple fault"),
     ] {
         Guest::with(SMALL, |guest| {
             let request = guest.request(Op::Run, workload);
@@ -211,6 +210,21 @@ fn faults_have_names() {
             assert!(text.contains("CR2"), "{workload}: {text}");
         });
     }
+}
+
+#[test]
+fn a_triple_fault_says_where_or_why_not() {
+    Guest::with(SMALL, |guest| {
+        let request = guest.request(Op::Run, "fault-triple");
+        match guest.ask(0, &mut guest.vcpu(0), &request) {
+            Err(GuestFault::TripleFault { rip, .. }) => {
+                let code = guest.image.header.text_start..guest.image.header.text_end;
+                assert!(code.contains(&rip), "{rip:#x}");
+            }
+            Err(GuestFault::TripleFaultReset) => {}
+            other => panic!("{other:?}"),
+        }
+    });
 }
 
 #[test]

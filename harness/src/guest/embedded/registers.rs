@@ -21,8 +21,12 @@ const CR4: u64 = 0x620;
 const CR4_OSXSAVE: u64 = 1 << 18;
 /// SCE, LME, LMA, NXE.
 const EFER: u64 = 0xd01;
-/// Reserved bit, and interrupts on where there is a controller to send them.
-const RFLAGS: u64 = 0x2;
+/// Reserved bit and IOPL 3, and interrupts on where there is a controller to send them.
+///
+/// Ring 3 hands over by a port. IOPL 3 lets it do so without a look into the task-state segment, and on emulated SVM
+/// (QEMU's TCG) only so: that one takes the busy segment which a VM entry wants for an invalid one. Where IOPL does not
+/// reach the CPU (KVM without VT-x or SVM) the segment's I/O bitmap has the port.
+const RFLAGS: u64 = 0x3002;
 const RFLAGS_IF: u64 = 0x200;
 /// x87, SSE, AVX, and the three parts of AVX-512.
 const XCR0_WANTED: u64 = 0xe7;

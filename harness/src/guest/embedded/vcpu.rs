@@ -98,6 +98,14 @@ impl<'a> EmbeddedVcpu<'a> {
         (rip, cr2)
     }
 
+    /// Whether the vCPU is back in real mode, where no guest of vtax ever is.
+    fn was_reset(&self) -> bool {
+        const PROTECTED_MODE: u64 = 1;
+        self.fd
+            .get_sregs()
+            .is_ok_and(|sregs| sregs.cr0 & PROTECTED_MODE == 0)
+    }
+
     /// The frame that ring 0 left at RSP. RSP is the guest's word: out of bounds it names nothing.
     fn frame(&self) -> Option<FaultFrame> {
         let rsp = self.fd.get_regs().ok()?.rsp;
@@ -122,6 +130,7 @@ impl<'a> EmbeddedVcpu<'a> {
                 rip,
                 cr2,
             },
+            Stop::Shutdown if self.was_reset() => GuestFault::TripleFaultReset,
             Stop::Shutdown => GuestFault::TripleFault { rip, cr2 },
             Stop::Internal(what) => GuestFault::Internal { what, rip, cr2 },
             Stop::Done | Stop::Signal => GuestFault::Hang {
