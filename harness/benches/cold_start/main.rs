@@ -1,15 +1,17 @@
 //! Cold start: how long from opening /dev/kvm until the first instruction of the payload.
 //!
 //! ```text
-//! ours     open, RAM, VM, vCPU, request ──► payload reads the TSC before its first unit of work
-//! minimum  open, 4 pages, VM, vCPU      ──► a guest of five instructions reads the TSC
-//! QEMU     exec ──► microvm, PVH ──► first instruction of the same image ends QEMU ──► its exit
+//! ours     open, RAM, VM, image and tables, vCPU, request ──► the payload's first instruction reads the TSC
+//! minimum  open, 4 pages, VM, vCPU                        ──► a guest of five instructions reads the TSC
+//! QEMU     exec ──► microvm, PVH ──► the first instruction of the same image ends QEMU ──► its exit
 //! ```
 //!
-//! Ours and the minimum start in ring 3 and take turns on one CPU, so that both meet the same machine. The first
-//! instruction is timed by the guest's own TSC; where that is not the host's (VT-x and SVM give a guest an offset),
-//! both are timed until they hand over to the host instead. QEMU is a process: its time is that from exec to exit,
-//! less nothing. Memory is touched for the first time on every side, and every guest is new.
+//! Ours and the minimum start in ring 3 and take turns on one CPU, so that both meet the same machine; each guest is
+//! new and its memory untouched. For ours, the loaded image's first instruction is replaced by the same few that the
+//! minimum consists of; the unchanged image, whose payload reads the TSC before its first unit of work, is timed too
+//! and noted. What a process does once, parsing the image and reading the host's CPUID, is part of its first start
+//! only, and the medians do not show it. Where the guest's TSC is not the host's (VT-x and SVM give it an offset), all
+//! are timed until they hand over to the host. QEMU is a process: its time is that from exec to exit, less nothing.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -18,15 +20,16 @@ mod ours;
 mod qemu;
 
 use common::{Measured, print, quantile};
+use ours::First;
 use vtax::guest::image::Image;
 use vtax::host::affinity::{Pinned, allowed_cpus};
 use vtax::host::tsc::TscClock;
 
-/// Pairs of ours and minimum.
-const PAIRS: u32 = 400;
+/// Starts of each kind but QEMU.
+const ROUNDS: usize = 400;
 
-/// QEMU boots once in so many pairs.
-const PAIRS_PER_QEMU: u32 = 20;
+/// QEMU boots once in so many rounds.
+const ROUNDS_PER_QEMU: usize = 20;
 
 /// A start, in TSC ticks of the host.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +37,7 @@ struct Start {
     /// Before /dev/kvm was opened.
     begin: u64,
     /// The guest's own reading.
-    first_instruction: u64,
+    reading: u64,
     /// After the guest handed over.
     end: u64,
 }
@@ -42,24 +45,17 @@ struct Start {
 impl Start {
     /// Whether the guest's TSC is the host's.
     fn shares_clock(&self) -> bool {
-        (self.begin..self.end).contains(&self.first_instruction)
-    }
-
-    fn ticks(&self, by_guest: bool) -> u64 {
-        let until = if by_guest {
-            self.first_instruction
-        } else {
-            self.end
-        };
-        until - self.begin
+        (self.begin..self.end).contains(&self.reading)
     }
 }
 
-/// All starts, in nanoseconds but for what still needs the clock.
+/// All starts.
 #[derive(Default)]
 struct Starts {
     ours: Vec<Start>,
+    work: Vec<Start>,
     minimum: Vec<Start>,
+    /// In microseconds.
     qemu: Vec<f64>,
     qemu_missing: Option<anyhow::Error>,
 }
@@ -76,41 +72,40 @@ fn main() -> anyhow::Result<()> {
         measure(&image)?
     };
 
-    let by_guest = [&starts.ours, &starts.minimum]
+    let by_guest = [&starts.ours, &starts.work, &starts.minimum]
         .into_iter()
         .flatten()
         .all(Start::shares_clock);
-    let micros = |starts: &[Start]| -> Vec<f64> {
-        starts
-            .iter()
-            .map(|start| clock.nanos(start.ticks(by_guest)) / 1e3)
-            .collect()
-    };
-    let (ours, minimum) = (micros(&starts.ours), micros(&starts.minimum));
-    note("ours", &ours);
-    note("minimum", &minimum);
     if !by_guest {
         eprintln!("the guest's TSC is not the host's: timed until the hand-over");
     }
-    let ours = quantile(&ours, 0.5);
-    let ratio = ours / quantile(&minimum, 0.5);
+    let micros = |who: &str, starts: &[Start]| -> f64 {
+        let until = |start: &Start| if by_guest { start.reading } else { start.end };
+        let times: Vec<f64> = starts
+            .iter()
+            .map(|start| clock.nanos(until(start) - start.begin) / 1e3)
+            .collect();
+        median(who, &times)
+    };
+    let ours = micros("ours, until the first instruction", &starts.ours);
+    micros("ours, until the first unit of work", &starts.work);
+    let minimum = micros("minimum", &starts.minimum);
     print(
         "cold start, against a bare-ioctl minimum",
         "≤ 1.5 ×",
         Ok(Measured {
-            value: format!("{ratio:.2} × ({ours:.0} µs)"),
-            met: ratio <= 1.5,
+            value: format!("{:.2} × ({ours:.0} µs)", ours / minimum),
+            met: ours <= 1.5 * minimum,
         }),
     );
 
-    note("QEMU", &starts.qemu);
     let against_qemu = match starts.qemu_missing {
         Some(reason) => Err(reason),
         None => {
-            let share = quantile(&starts.qemu, 0.5) / ours;
+            let qemu = median("QEMU", &starts.qemu);
             Ok(Measured {
-                value: format!("1/{share:.0}"),
-                met: share >= 20.0,
+                value: format!("1/{:.0}", qemu / ours),
+                met: ours <= qemu / 20.0,
             })
         }
     };
@@ -122,17 +117,17 @@ fn main() -> anyhow::Result<()> {
 fn measure(image: &Image) -> anyhow::Result<Starts> {
     let qemu = qemu::Qemu::find();
     let mut starts = Starts::default();
-    for pair in 0..PAIRS {
-        // Who goes first changes, so that neither always meets what the other left behind.
-        for turn in [pair % 2, (pair + 1) % 2] {
-            if turn == 0 {
-                starts.ours.push(ours::start(image)?);
-            } else {
-                starts.minimum.push(minimum::start()?);
+    for round in 0..ROUNDS {
+        // Who goes first changes, so that none always meets what the same other left behind.
+        for turn in 0..3 {
+            match (round + turn) % 3 {
+                0 => starts.ours.push(ours::start(image, First::Instruction)?),
+                1 => starts.minimum.push(minimum::start()?),
+                _ => starts.work.push(ours::start(image, First::Work)?),
             }
         }
         if let Ok(qemu) = &qemu
-            && pair % PAIRS_PER_QEMU == 0
+            && round % ROUNDS_PER_QEMU == 0
             && starts.qemu_missing.is_none()
         {
             match qemu.start() {
@@ -147,12 +142,14 @@ fn measure(image: &Image) -> anyhow::Result<Starts> {
     Ok(starts)
 }
 
-fn note(who: &str, micros: &[f64]) {
+/// The median, after a note with more.
+fn median(who: &str, micros: &[f64]) -> f64 {
+    let median = quantile(micros, 0.5);
     eprintln!(
-        "{who}: {:.0} µs (p10 {:.0}, p90 {:.0}, {} starts)",
-        quantile(micros, 0.5),
+        "{who}: {median:.0} µs (p10 {:.0}, p90 {:.0}, {} starts)",
         quantile(micros, 0.1),
         quantile(micros, 0.9),
         micros.len()
     );
+    median
 }

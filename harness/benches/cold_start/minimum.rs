@@ -19,9 +19,9 @@ use crate::Start;
 
 const PAGES: usize = 4;
 const PAGE: usize = 4096;
-const CODE: u64 = 0x3000;
-const RESULT: u64 = 0x3100;
-const TSS: u64 = 0x3200;
+const CODE: usize = 0x3000;
+const RESULT: usize = 0x3100;
+const TSS: usize = 0x3200;
 const IO_BITMAP: u16 = 0x68;
 
 /// rdtsc; shl rdx, 32; or rax, rdx; mov [rdi], rax; out 0xf5, al
@@ -105,22 +105,15 @@ impl Map {
         })
     }
 
-    /// Stores `value` at `offset`, which is aligned for it.
-    fn store<T: Copy>(&self, offset: u64, value: T) {
-        let offset = offset as usize;
+    /// Stores `value` at `offset`.
+    fn store<T: Copy>(&self, offset: usize, value: T) {
         assert!(offset + size_of::<T>() <= self.len);
         // SAFETY: inside the mapping, which nobody holds a reference to.
-        unsafe {
-            self.start
-                .add(offset)
-                .cast::<T>()
-                .write_unaligned(value)
-        };
+        unsafe { self.start.add(offset).cast::<T>().write_unaligned(value) };
     }
 
     /// The integer that the guest left at `offset`.
-    fn load(&self, offset: u64) -> u64 {
-        let offset = offset as usize;
+    fn load(&self, offset: usize) -> u64 {
         assert!(offset + size_of::<u64>() <= self.len);
         // SAFETY: inside the mapping; every bit pattern is an integer.
         unsafe { self.start.add(offset).cast::<u64>().read_volatile() }
@@ -140,18 +133,14 @@ pub fn start() -> anyhow::Result<Start> {
     // SAFETY: a constant path.
     let opened = unsafe { libc::open(c"/dev/kvm".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
     let kvm = Fd::new(opened, "opening /dev/kvm")?;
-    let memory = Map::new(
-        PAGES * PAGE,
-        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-        -1,
-    )?;
+    let memory = Map::new(PAGES * PAGE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
     // Present, writable, user; accessed and dirty where it counts; large.
     memory.store(0x0000, 0x1007_u64);
     memory.store(0x1000, 0x2007_u64);
     memory.store(0x2000, 0x00e7_u64);
     memory.store(CODE, PROGRAM);
     memory.store(TSS + 102, IO_BITMAP);
-    memory.store(TSS + u64::from(IO_BITMAP) + 32, 0xff_u8);
+    memory.store(TSS + usize::from(IO_BITMAP) + 32, 0xff_u8);
 
     // SAFETY: every argument below is a number, or points to the structure that its request asks for, which lives
     // until the call returns; guest memory outlives the VM, which is dropped first.
@@ -178,20 +167,12 @@ pub fn start() -> anyhow::Result<Start> {
         )?;
         let size = kvm.ioctl(KVM_GET_VCPU_MMAP_SIZE, 0, "KVM_GET_VCPU_MMAP_SIZE")?;
         let mut sregs = kvm_sregs::default();
-        vcpu.ioctl(
-            KVM_GET_SREGS,
-            from_mut(&mut sregs) as u64,
-            "KVM_GET_SREGS",
-        )?;
+        vcpu.ioctl(KVM_GET_SREGS, from_mut(&mut sregs) as u64, "KVM_GET_SREGS")?;
         in_ring_3(&mut sregs);
-        vcpu.ioctl(
-            KVM_SET_SREGS,
-            from_ref(&sregs) as u64,
-            "KVM_SET_SREGS",
-        )?;
+        vcpu.ioctl(KVM_SET_SREGS, from_ref(&sregs) as u64, "KVM_SET_SREGS")?;
         let regs = kvm_regs {
-            rip: CODE,
-            rdi: RESULT,
+            rip: CODE as u64,
+            rdi: RESULT as u64,
             rflags: 0x2,
             ..kvm_regs::default()
         };
@@ -212,11 +193,11 @@ pub fn start() -> anyhow::Result<Start> {
         "the minimal guest ended with exit {} instead of its hand-over",
         exit.exit_reason
     );
-    let first_instruction = memory.load(RESULT);
+    let reading = memory.load(RESULT);
     drop((run, vcpu, vm));
     Ok(Start {
         begin,
-        first_instruction,
+        reading,
         end,
     })
 }
@@ -243,7 +224,7 @@ fn in_ring_3(sregs: &mut kvm_sregs) {
     };
     (sregs.ss, sregs.ds, sregs.es, sregs.fs, sregs.gs) = (data, data, data, data, data);
     sregs.tr = kvm_segment {
-        base: TSS,
+        base: TSS as u64,
         limit: u32::from(IO_BITMAP) + 32,
         selector: 0x40,
         type_: 0xb,

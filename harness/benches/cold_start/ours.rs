@@ -16,8 +16,40 @@ use vtax_workloads::machine::RAM_BASE;
 
 use crate::Start;
 
+/// Where the payload keeps the TSC from before its first unit of work.
+const READING: usize = offset_of!(abi::Mailbox, tsc_start);
+
+/// rdtsc; shl rdx, 32; or rax, rdx; mov [rdi + READING], rax; out 0xf5, al
+const PROGRAM: [u8; 15] = [
+    0x0f,
+    0x31,
+    0x48,
+    0xc1,
+    0xe2,
+    0x20,
+    0x48,
+    0x09,
+    0xd0,
+    0x48,
+    0x89,
+    0x47,
+    READING.to_le_bytes()[0],
+    0xe6,
+    0xf5,
+];
+const _: () = assert!(READING < 0x80);
+
+/// What the guest does first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// In place of the payload's first instruction stands one that reads the TSC.
+    Instruction,
+    /// The payload is as it is, and reads the TSC before its first unit of work.
+    Work,
+}
+
 /// Starts a guest and has one unit of `cpu-hash` done.
-pub fn start(image: &Image) -> anyhow::Result<Start> {
+pub fn start(image: &Image, first: First) -> anyhow::Result<Start> {
     let (workload, entry) = vtax_workloads::find("cpu-hash").context("no workload cpu-hash")?;
     let mailbox = layout::mailbox(0);
     let request = Request {
@@ -41,7 +73,7 @@ pub fn start(image: &Image) -> anyhow::Result<Start> {
         numa_node: None,
     })?;
     let config = VmConfig {
-        page_size: PageSize::Size4K,
+        page_size: PageSize::Size2M,
         topology: Topology {
             sockets: 1,
             cores: 1,
@@ -51,16 +83,20 @@ pub fn start(image: &Image) -> anyhow::Result<Start> {
         interrupts: false,
     };
     let vm = Vm::create(&kvm, &ram, image, config)?;
+    if first == First::Instruction {
+        ram.write_bytes(image.header.ring3_entry - RAM_BASE, &PROGRAM)?;
+    }
     let mut vcpu = vm.vcpu(0)?;
     Mailbox::new(&ram, mailbox).put(&request)?;
     vcpu.execute()?;
     let end = rdtsc_fenced();
 
-    Mailbox::new(&ram, mailbox).take()?;
-    let first_instruction = ram.read(mailbox + offset_of!(abi::Mailbox, tsc_start) as u64)?;
+    if first == First::Work {
+        Mailbox::new(&ram, mailbox).take()?;
+    }
     Ok(Start {
         begin,
-        first_instruction,
+        reading: ram.read(mailbox + READING as u64)?,
         end,
     })
 }

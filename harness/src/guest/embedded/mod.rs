@@ -4,11 +4,12 @@
 //! Kvm ──► Vm::create (memory slots first, then what it asks of the interrupt controller) ──► Vm::vcpu ──► EmbeddedVcpu
 //! ```
 
+pub mod cpuid;
 pub mod registers;
 pub mod tables;
 pub mod vcpu;
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
+use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use vtax_scenarios::plan::{PageSize, Topology};
 
@@ -70,7 +71,6 @@ pub struct Vm<'a> {
     image: &'a Image,
     config: VmConfig,
     cr3: u64,
-    cpuid: CpuId,
 }
 
 impl<'a> Vm<'a> {
@@ -108,16 +108,12 @@ impl<'a> Vm<'a> {
         image.load(ram)?;
         tables::interrupt_table(ram, image)?;
         let cr3 = tables::page_tables(ram, config.page_size, config.vcpus)?;
-        let cpuid = kvm_fd
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(kvm("KVM_GET_SUPPORTED_CPUID"))?;
         Ok(Self {
             fd,
             ram,
             image,
             config,
             cr3,
-            cpuid,
         })
     }
 
@@ -140,7 +136,6 @@ impl<'a> Vm<'a> {
                 interrupts: self.config.interrupts,
                 topology: self.config.topology,
             },
-            self.cpuid.clone(),
         )?;
         Ok(EmbeddedVcpu::new(fd, self.ram))
     }

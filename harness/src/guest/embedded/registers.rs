@@ -1,7 +1,7 @@
 //! The state in which a vCPU starts: ring 3, long mode, its mailbox in RDI.
 
 use kvm_bindings::{
-    CpuId, KVM_MP_STATE_RUNNABLE, kvm_mp_state, kvm_regs, kvm_segment, kvm_sregs, kvm_xcrs,
+    KVM_MP_STATE_RUNNABLE, kvm_mp_state, kvm_regs, kvm_segment, kvm_sregs, kvm_xcrs,
 };
 use kvm_ioctls::VcpuFd;
 use vtax_scenarios::plan::Topology;
@@ -10,7 +10,7 @@ use vtax_workloads::machine::{
 };
 
 use super::tables::{GDT_LIMIT, IDT_LIMIT, TSS_LIMIT};
-use super::{VmError, kvm};
+use super::{VmError, cpuid, kvm};
 use crate::guest::layout::{IDT, mailbox, payload_stack, vcpu_area};
 
 /// PE, MP, ET, NE, WP, AM, PG.
@@ -28,8 +28,8 @@ const EFER: u64 = 0xd01;
 /// reach the CPU (KVM without VT-x or SVM) the segment's I/O bitmap has the port.
 const RFLAGS: u64 = 0x3002;
 const RFLAGS_IF: u64 = 0x200;
-/// x87, SSE, AVX, and the three parts of AVX-512.
-const XCR0_WANTED: u64 = 0xe7;
+/// x87, SSE and AVX, in XCR0.
+const XCR0_AVX: u64 = 0x7;
 /// x2APIC mode and the global enable bit in IA32_APIC_BASE.
 const APIC_BASE_X2APIC: u64 = 0xc00;
 /// Offset of the spurious-interrupt register in the APIC page, and its software-enable bit with vector 255.
@@ -58,8 +58,8 @@ pub struct Start {
 ///
 /// # Errors
 /// KVM refuses a part of it.
-pub fn set_up(fd: &VcpuFd, start: &Start, cpuid: CpuId) -> Result<(), VmError> {
-    fd.set_cpuid2(&with_topology(cpuid, start))
+pub fn set_up(fd: &VcpuFd, start: &Start) -> Result<(), VmError> {
+    fd.set_cpuid2(&cpuid::of_vcpu(start.vcpu, start.topology)?)
         .map_err(kvm("KVM_SET_CPUID2"))?;
     special_registers(fd, start)?;
     let area = vcpu_area(start.vcpu);
@@ -146,14 +146,14 @@ fn segment(selector: u16, type_: u8) -> kvm_segment {
 
 /// Opens as much vector state as the guest may have. A back end that has no XCR0 to set runs ring 3 with the host's.
 fn extended_state(fd: &VcpuFd) {
-    let supported = u64::from(std::arch::x86_64::__cpuid_count(0xd, 0).eax) & XCR0_WANTED;
+    let most = cpuid::vector_state();
     let mut xcrs = kvm_xcrs {
         nr_xcrs: 1,
         ..kvm_xcrs::default()
     };
     // From the widest down; x87 and SSE are the state after reset.
-    for wanted in [XCR0_WANTED, 0x7] {
-        xcrs.xcrs[0].value = supported & wanted;
+    for wanted in [most, most & XCR0_AVX] {
+        xcrs.xcrs[0].value = wanted;
         if fd.set_xcrs(&xcrs).is_ok() {
             return;
         }
@@ -180,41 +180,4 @@ fn interrupts(fd: &VcpuFd) -> Result<(), VmError> {
         mp_state: KVM_MP_STATE_RUNNABLE,
     })
     .map_err(kvm("KVM_SET_MP_STATE"))
-}
-
-/// Adds the vCPU's APIC id and the guest's topology to what KVM supports (Intel SDM vol. 2, CPUID leaves 1, 0xB, 0x1F).
-fn with_topology(mut cpuid: CpuId, start: &Start) -> CpuId {
-    let threads = start.topology.threads.max(1);
-    let package = threads * start.topology.cores.max(1);
-    for entry in cpuid.as_mut_slice() {
-        match (entry.function, entry.index) {
-            (1, _) => {
-                entry.ebx = (entry.ebx & 0xff00_ffff) & 0x00ff_ffff
-                    | (package.min(255) << 16)
-                    | (start.vcpu.min(255) << 24);
-                if start.interrupts {
-                    // x2APIC and TSC-deadline timer, which KVM emulates.
-                    entry.ecx |= 1 << 21 | 1 << 24;
-                }
-            }
-            (0xb | 0x1f, level) => {
-                let (shift, count, kind) = match level {
-                    0 => (bits(threads), threads, 1),
-                    1 => (bits(package), package, 2),
-                    _ => (0, 0, 0),
-                };
-                entry.eax = shift;
-                entry.ebx = count;
-                entry.ecx = kind << 8 | level;
-                entry.edx = start.vcpu;
-            }
-            _ => {}
-        }
-    }
-    cpuid
-}
-
-/// Bits of an APIC id that tell `count` of something apart.
-fn bits(count: u32) -> u32 {
-    count.next_power_of_two().trailing_zeros()
 }
