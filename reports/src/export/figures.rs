@@ -12,7 +12,7 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-/// A ratio's point estimate in percent, with as many decimals as [`ends`] has: `99.6 %`.
+/// A ratio's point estimate in percent, with as many decimals as [`words::ends`] has: `99.6 %`.
 #[must_use]
 pub fn share(ratio: &Interval, threshold: f64) -> String {
     let decimals = words::decimals(ratio, threshold);

@@ -46,7 +46,8 @@ impl Browser {
             // For scripts/test, past libtest, which keeps what a passing test prints to itself.
             let thread = std::thread::current();
             let test = thread.name().unwrap_or("a browser's test");
-            writeln!(std::io::stderr(), "SKIPPED {test}: {missing}").unwrap();
+            let line = format!("SKIPPED {test}: {missing}\n");
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
             return None;
         }
         let profile = TempDir::new().unwrap();
