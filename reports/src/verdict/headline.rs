@@ -182,10 +182,11 @@ impl<'a> Deciding<'a> {
             words::threshold(threshold),
             over(over_what)
         );
-        if let Some((_, judgement)) = self.unfinished.first() {
-            let reason = judgement.reason.trim_end_matches('.');
-            let sentence =
-                format!("Whether this host's guests reach {claim} is undecided: {reason}");
+        if !self.unfinished.is_empty() {
+            let sentence = format!(
+                "Whether this host's guests reach {claim} is undecided: none of {} has two boots that count",
+                words::count(self.unfinished.len(), "cell")
+            );
             return (Verdict::Undecided, sentence);
         }
         let reason = match self.failed.first().or(self.not_testable.first()) {
