@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# A machine with hardware virtualization, in software: QEMU without KVM (TCG) emulates an AMD CPU with SVM and nested
+# paging, and a stock Debian kernel runs on it with kvm_amd as its /dev/kvm. What runs in there shows how things behave
+# on such a host; how long it takes means nothing.
+#
+#   lab.sh fetch                 download Debian's kernel and BusyBox, once; implied by run
+#   lab.sh run SCRIPT [FILE…]    boot the lab, run SCRIPT in it as root with the FILEs beside it in /job
+#
+# SCRIPT is for BusyBox's shell; /lib/modules/*.ko are there to be loaded. A FILE that is a program brings the libraries
+# that it is linked with. What SCRIPT leaves in /out is in $LAB/out afterwards; its output is the console's.
+#
+# Exit codes of run: 0 SCRIPT came to its end (whatever it says of itself), 75 it did not, 1 the lab cannot be had.
+# Environment: LAB (working directory), SMP (CPUs; two hang now and then, since TCG loses a timer), MEMORY, TIMEOUT in
+# seconds, APPEND (more of the kernel's command line).
+set -euo pipefail
+
+LAB=${LAB:-${XDG_CACHE_HOME:-$HOME/.cache}/vtax/lab}
+SMP=${SMP:-1}
+MEMORY=${MEMORY:-2G}
+TIMEOUT=${TIMEOUT:-300}
+PATH=$PATH:/usr/sbin:/sbin
+
+INCOMPLETE=75
+
+die() {
+    echo "lab.sh: $1" >&2
+    exit 1
+}
+
+# Programs of this host, and the Debian packages that they come from.
+need() {
+    local packages=() entry
+    for entry in qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg depmod:kmod cpio:cpio; do
+        command -v "${entry%:*}" >/dev/null || packages+=("${entry#*:}")
+    done
+    [[ ${#packages[@]} -gt 0 ]] || return 0
+    command -v apt-get >/dev/null || die "needs these Debian packages: ${packages[*]}"
+    [[ $EUID -eq 0 ]] || die "as root: apt-get install --no-install-recommends ${packages[*]}"
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
+}
+
+fetch() {
+    need
+    [[ ! -e $LAB/fetched ]] || return 0
+    command -v apt-get >/dev/null || die "fetches Debian's packages with apt-get, and there is none"
+    rm -rf "$LAB"
+    mkdir -p "$LAB/packages" "$LAB/root"
+    # The cloud kernel has kvm_amd and needs no module to boot from an initramfs. It is the one that the meta-package
+    # depends on.
+    local kernel
+    kernel() { apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9]\)/\1/p'; }
+    if [[ -z $(kernel) && $EUID -eq 0 ]]; then
+        apt-get update -q
+    fi
+    kernel=$(kernel)
+    [[ -n $kernel ]] || die "apt knows no linux-image-cloud-amd64; as root: apt-get update"
+    (cd "$LAB/packages" && apt-get download -q -o APT::Sandbox::User=root "$kernel" busybox-static)
+    local package
+    for package in "$LAB"/packages/*.deb; do
+        dpkg-deb --extract "$package" "$LAB/root"
+    done
+    touch "$LAB/fetched"
+}
+
+# The file system of the lab: BusyBox, the modules of KVM in the order of their dependence, SCRIPT and the FILEs.
+initramfs() {
+    local script=$1 tree=$LAB/tree module library
+    shift
+    rm -rf "$tree"
+    mkdir -p "$tree"/{bin,dev,proc,sys,tmp,run,root,job,out,etc,lib/modules}
+    cp "$LAB/root/bin/busybox" "$tree/bin/"
+    local version
+    version=$(ls "$LAB/root/lib/modules")
+    depmod -b "$LAB/root" "$version"
+    while read -r _ module _; do
+        module_into "$module" "$tree/lib/modules/"
+    done < <(modprobe -S "$version" -d "$LAB/root" --show-depends kvm_amd)
+
+    cp "$script" "$tree/job/script"
+    [[ $# -eq 0 ]] || cp "$@" "$tree/job/"
+    while read -r library; do
+        mkdir -p "$tree${library%/*}"
+        cp --dereference "$library" "$tree$library"
+    done < <(for file in "$@"; do ldd "$file" 2>/dev/null || true; done | grep --only-matching '/[^ ]*' | sort -u)
+
+    cat >"$tree/init" <<'INIT'
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin HOME=/root
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+cd /job
+sh /job/script
+# The second serial line carries /out; the marker is the last of it.
+touch /out/.complete
+stty -F /dev/ttyS1 raw
+tar -c -f /dev/ttyS1 -C / out
+poweroff -f
+INIT
+    chmod 755 "$tree/init"
+    (cd "$tree" && find . | cpio --create --format=newc --quiet --owner=0:0) >"$LAB/initramfs"
+    rm -rf "$tree"
+}
+
+# module_into FILE DIRECTORY: uncompressed, since BusyBox's insmod hands the file to the kernel as it is.
+module_into() {
+    local name
+    name=$(basename "$1")
+    case $name in
+        *.xz) xz -dc "$1" >"$2/${name%.xz}" ;;
+        *.zst) zstd -qdc "$1" >"$2/${name%.zst}" ;;
+        *) cp "$1" "$2" ;;
+    esac
+}
+
+run() {
+    [[ $# -gt 0 ]] || die "run needs a script"
+    fetch
+    initramfs "$@"
+    rm -rf "$LAB/out" "$LAB/out.tar"
+    # tsc=reliable: without it the kernel distrusts the emulated TSC and takes a clock that costs far more.
+    timeout --foreground --kill-after=5 "$TIMEOUT" qemu-system-x86_64 -machine q35 -accel tcg -icount shift=3,sleep=off -cpu max -smp "$SMP" -m "$MEMORY" \
+        -nodefaults -display none -no-reboot -serial stdio -serial "file:$LAB/out.tar" \
+        -kernel "$LAB"/root/boot/vmlinuz-* -initrd "$LAB/initramfs" \
+        -append "console=ttyS0 quiet panic=-1 tsc=reliable ${APPEND:-}" </dev/null || true
+    # QEMU's exit code says nothing: a machine that reset itself ends as well as one that was switched off.
+    tar -x -C "$LAB" -f "$LAB/out.tar" 2>/dev/null || true
+    [[ -e $LAB/out/.complete ]] || return "$INCOMPLETE"
+}
+
+case ${1:-} in
+    fetch | run) "$@" ;;
+    *)
+        sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "$0" >&2
+        exit 2
+        ;;
+esac
