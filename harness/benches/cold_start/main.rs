@@ -13,14 +13,17 @@
 //! only, and the medians do not show it. Where the guest's TSC is not the host's (VT-x and SVM give it an offset), all
 //! are timed until they hand over to the host. QEMU is a process: its time is that from exec to exit, less nothing.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod minimum;
 mod ours;
 mod qemu;
+#[path = "../common/quantile.rs"]
+mod quantile;
+#[path = "../common/table.rs"]
+mod table;
 
-use common::{Measured, print, quantile};
 use ours::First;
+use quantile::quantile;
+use table::{Measured, print};
 use vtax::guest::image::Image;
 use vtax::host::affinity::{Pinned, allowed_cpus};
 use vtax::host::tsc::TscClock;
@@ -61,7 +64,7 @@ struct Starts {
 }
 
 fn main() -> anyhow::Result<()> {
-    if !common::asked() {
+    if !table::asked() {
         return Ok(());
     }
     let clock = TscClock::calibrate(std::time::Duration::from_millis(100))?;
