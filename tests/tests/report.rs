@@ -122,3 +122,19 @@ fn completions_and_the_manual_name_every_command() {
         }
     }
 }
+
+#[test]
+fn a_selftest_speaks_of_the_planted_slowdowns() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let outcome = stage.vtax("selftest --trials 1 --patience 2s --json").run();
+    outcome.exits(0);
+    let result = outcome.json();
+    assert!(!result["sentence"].as_str().unwrap().is_empty());
+    // On a busy machine a trial this short may come to nothing.
+    for level in result["levels"].as_array().unwrap() {
+        let planted = level["planted"].as_f64().unwrap();
+        assert!([0.0, 0.005, 0.01, 0.02, 0.05].contains(&planted), "{level}");
+    }
+}

@@ -54,8 +54,8 @@ fn a_run_prints_a_table_and_leaves_a_directory() {
     let count = |name: &str| events.iter().filter(|event| *event == name).count();
     assert_eq!(events.first().map(String::as_str), Some("run-started"));
     assert_eq!(events.last().map(String::as_str), Some("run-finished"));
-    assert_eq!(count("guest-created"), 6, "two cells, three boots");
-    assert_eq!(count("guest-stopped"), 6);
+    assert_eq!(count("guest-created"), 8, "two cells, four boots");
+    assert_eq!(count("guest-stopped"), 8);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn samples_hold_every_block_of_every_side_and_nothing_averaged() {
         }
     }
     let expected: Vec<_> = (0..2)
-        .flat_map(|cell| (0..3).flat_map(move |boot| (0..2).map(move |round| (cell, boot, round))))
+        .flat_map(|cell| (0..4).flat_map(move |boot| (0..3).map(move |round| (cell, boot, round))))
         .collect();
     assert!(rounds.keys().copied().eq(expected), "{:?}", rounds.keys());
     for (round, sides) in rounds {
@@ -170,8 +170,8 @@ fn json_is_one_object_of_the_promised_shape() {
                 .is_some_and(|floor| floor >= 0.0),
             "{cell}"
         );
-        assert!(matches!(cell["boots"].as_u64(), Some(2..=3)), "{cell}");
-        assert!(matches!(cell["rounds"].as_u64(), Some(2..=6)), "{cell}");
+        assert!(matches!(cell["boots"].as_u64(), Some(2..=4)), "{cell}");
+        assert!(matches!(cell["rounds"].as_u64(), Some(2..=12)), "{cell}");
         assert!(
             cell["voided"]
                 .as_object()
@@ -186,27 +186,6 @@ fn json_is_one_object_of_the_promised_shape() {
 }
 
 #[test]
-fn a_ratio_is_performance_whatever_the_direction_of_the_unit() {
-    let Some(stage) = Stage::with_kvm() else {
-        return;
-    };
-    stage.file("tiny.toml", &scenario::tiny("10%"));
-    let results = stage.vtax("run tiny.toml --out run --json").run().json();
-    for cell in results["cells"].as_array().unwrap() {
-        let [native, guest] =
-            ["native", "guest"].map(|side| cell[side]["median"].as_f64().unwrap());
-        let performance = match cell["direction"].as_str() {
-            Some("higher is better") => guest / native,
-            _ => native / guest,
-        };
-        let ratio = cell["ratio"]["value"].as_f64().unwrap();
-        // Medians against a mean of paired ratios: alike, not equal. Upside down, a slower guest would still differ
-        // from its inverse, but two near 1 would not: the exports' own tests cover those.
-        assert!((ratio / performance).ln().abs() < 0.25, "{cell}");
-    }
-}
-
-#[test]
 fn a_claim_that_cannot_hold_is_refuted() {
     let Some(stage) = Stage::with_kvm() else {
         return;
@@ -217,6 +196,12 @@ fn a_claim_that_cannot_hold_is_refuted() {
     assert!(outcome.stdout.contains("refuted"), "{outcome:#?}");
     let results = stage.run_dir("run").json("results.json");
     assert_eq!(results["headline"]["verdict"], "refuted");
+
+    // The ratio is performance: more nanoseconds a page are less than 1.
+    let cell = &results["cells"][0];
+    let [native, guest] = ["native", "guest"].map(|side| cell[side]["median"].as_f64().unwrap());
+    assert!(guest > native, "{cell}");
+    assert!(cell["ratio"]["high"].as_f64().unwrap() < 1.0, "{cell}");
 }
 
 #[test]
