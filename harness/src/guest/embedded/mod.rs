@@ -18,7 +18,8 @@ use super::layout;
 use super::ram::{Ram, RamError};
 use vcpu::EmbeddedVcpu;
 
-/// Where KVM on Intel keeps three pages of its own, below 4 GiB and outside RAM (KVM API, KVM_SET_TSS_ADDR).
+/// Where KVM on Intel keeps three pages of its own, below 4 GiB and outside RAM (KVM API, KVM_SET_TSS_ADDR). The page
+/// before them is the default place of its identity map.
 const KVM_TSS: usize = 0xfffb_d000;
 
 /// Why a guest could not be made.

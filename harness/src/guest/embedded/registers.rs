@@ -13,7 +13,9 @@ use super::tables::{GDT_LIMIT, IDT_LIMIT, TSS_LIMIT};
 use super::{VmError, cpuid, kvm};
 use crate::guest::layout::{IDT, mailbox, payload_stack, vcpu_area};
 
-/// PE, MP, ET, NE, WP, AM, PG.
+/// PE, MP, ET, NE, WP, AM, PG. Caches are on (CD and NW are clear); PAT and MTRRs stay as KVM resets them: guest RAM is
+/// write-back then, since PAT's first entry is, SVM has no MTRRs for guests, and KVM on VT-x heeds them only for a guest
+/// that has a device assigned.
 const CR0: u64 = 0x8005_0033;
 /// PAE, OSFXSR, OSXMMEXCPT.
 const CR4: u64 = 0x620;
@@ -83,6 +85,8 @@ pub fn set_up(fd: &VcpuFd, start: &Start) -> Result<(), VmError> {
     Ok(())
 }
 
+/// Segments as VT-x wants them on VM entry (Intel SDM vol. 3, 28.3.1.2), which is stricter than SVM: accessed, with DPL and
+/// RPL 3 in CS and SS alike, a busy TR with a granularity that fits its limit, and an LDTR marked unusable.
 fn special_registers(fd: &VcpuFd, start: &Start) -> Result<(), VmError> {
     let area = RAM_BASE + vcpu_area(start.vcpu);
     let mut sregs = fd.get_sregs().map_err(kvm("KVM_GET_SREGS"))?;

@@ -13,8 +13,9 @@ use crate::guest::ram::{Ram, RamError};
 
 const PAGE: u64 = 4096;
 const ENTRIES: u64 = 512;
-const PRESENT_WRITABLE_USER: u64 = 0b111;
-const ACCESSED_DIRTY: u64 = 0b110_0000;
+/// Present, writable, user, accessed.
+const ENTRY: u64 = 0b10_0111;
+const DIRTY: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
 
 /// Offset of the I/O permission bitmap in the task-state segment: right behind its fixed part.
@@ -30,7 +31,8 @@ pub const IDT_LIMIT: u16 = 256 * 16 - 1;
 
 /// Writes page tables that map all of RAM at [`RAM_BASE`], and returns CR3.
 ///
-/// Entries are accessed and dirty from the start, so that no walk writes to them (Intel SDM vol. 3, 5.8).
+/// Entries of all levels are accessed and those of pages dirty from the start, so that no walk writes to them (Intel SDM
+/// vol. 3, 5.8): under shadow paging each such write would be an exit.
 ///
 /// # Errors
 /// RAM is too small for its tables.
@@ -42,7 +44,7 @@ pub fn page_tables(ram: &Ram, page_size: PageSize, vcpus: u32) -> Result<u64, Ra
     let directories = pointers + PAGE;
     let tables = vtax_scenarios::memory::reserved_bytes(vcpus);
     let first_gib = RAM_BASE >> 30;
-    ram.write(top, &(physical(pointers) | PRESENT_WRITABLE_USER))?;
+    ram.write(top, &(physical(pointers) | ENTRY))?;
     for gib in 0..gibs {
         let offset = gib << 30;
         let entry = match page_size {
@@ -50,7 +52,7 @@ pub fn page_tables(ram: &Ram, page_size: PageSize, vcpus: u32) -> Result<u64, Ra
             PageSize::Size2M | PageSize::Size4K => {
                 let directory = directories + gib * PAGE;
                 page_directory(ram, directory, offset, page_size, tables)?;
-                physical(directory) | PRESENT_WRITABLE_USER
+                physical(directory) | ENTRY
             }
         };
         ram.write(pointers + (first_gib + gib) * 8, &entry)?;
@@ -75,7 +77,7 @@ fn page_directory(
                 slot.copy_from_slice(&leaf(start + index * PAGE).to_le_bytes());
             }
             ram.write_bytes(table, &page)?;
-            physical(table) | PRESENT_WRITABLE_USER
+            physical(table) | ENTRY
         } else {
             leaf(start) | LARGE
         };
@@ -85,7 +87,7 @@ fn page_directory(
 }
 
 fn leaf(offset: u64) -> u64 {
-    physical(offset) | PRESENT_WRITABLE_USER | ACCESSED_DIRTY
+    physical(offset) | ENTRY | DIRTY
 }
 
 /// Writes the interrupt descriptor table: every vector goes to ring 0, and ring 3 may call the gate, vector 3.
