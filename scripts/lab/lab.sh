@@ -9,15 +9,17 @@
 # SCRIPT is for BusyBox's shell; /lib/modules/*.ko are there to be loaded. A FILE that is a program brings the libraries
 # that it is linked with. What SCRIPT leaves in /out is in $LAB/out afterwards; its output is the console's.
 #
+# fetch and run install what they need of this host when they run as root, and say what to install otherwise.
+#
 # Exit codes of run: 0 SCRIPT came to its end (whatever it says of itself), 75 it did not, 1 the lab cannot be had.
-# Environment: LAB (working directory), SMP (CPUs; two hang now and then, since TCG loses a timer), MEMORY, TIMEOUT in
-# seconds, APPEND (more of the kernel's command line).
+# Environment: LAB (working directory), TIMEOUT in seconds, APPEND (more of the kernel's command line).
+#
+# The lab has one CPU, whose clocks count instructions (QEMU's icount): a busy host neither makes them disagree nor loses
+# a timer. Two CPUs do not come up that way, and hang now and then without it.
 set -euo pipefail
 
 LAB=${LAB:-${XDG_CACHE_HOME:-$HOME/.cache}/vtax/lab}
-SMP=${SMP:-1}
-MEMORY=${MEMORY:-2G}
-TIMEOUT=${TIMEOUT:-300}
+TIMEOUT=${TIMEOUT:-600}
 PATH=$PATH:/usr/sbin:/sbin
 
 INCOMPLETE=75
@@ -44,21 +46,18 @@ fetch() {
     need
     [[ ! -e $LAB/fetched ]] || return 0
     command -v apt-get >/dev/null || die "fetches Debian's packages with apt-get, and there is none"
-    rm -rf "$LAB"
-    mkdir -p "$LAB/packages" "$LAB/root"
-    # The cloud kernel has kvm_amd and needs no module to boot from an initramfs. It is the one that the meta-package
-    # depends on.
-    local kernel
-    kernel() { apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9]\)/\1/p'; }
-    if [[ -z $(kernel) && $EUID -eq 0 ]]; then
-        apt-get update -q
-    fi
-    kernel=$(kernel)
+    [[ $EUID -ne 0 ]] || apt-get update -q
+    # The cloud kernel has kvm_amd and needs no module to start from an initramfs. The package depends on the newest.
+    local kernel package
+    kernel=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9]\)/\1/p' | head -n 1)
     [[ -n $kernel ]] || die "apt knows no linux-image-cloud-amd64; as root: apt-get update"
+    rm -rf "$LAB/packages" "$LAB/root"
+    mkdir -p "$LAB/packages" "$LAB"/root/usr/{bin,lib}
+    # Packages of either kind, with a merged /usr and without, end up in the same place.
+    ln -s usr/bin usr/lib "$LAB/root/"
     (cd "$LAB/packages" && apt-get download -q -o APT::Sandbox::User=root "$kernel" busybox-static)
-    local package
     for package in "$LAB"/packages/*.deb; do
-        dpkg-deb --extract "$package" "$LAB/root"
+        dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C "$LAB/root"
     done
     touch "$LAB/fetched"
 }
@@ -121,7 +120,8 @@ run() {
     initramfs "$@"
     rm -rf "$LAB/out" "$LAB/out.tar"
     # tsc=reliable: without it the kernel distrusts the emulated TSC and takes a clock that costs far more.
-    timeout --foreground --kill-after=5 "$TIMEOUT" qemu-system-x86_64 -machine q35 -accel tcg -icount shift=3,sleep=off -cpu max -smp "$SMP" -m "$MEMORY" \
+    timeout --foreground --kill-after=5 "$TIMEOUT" qemu-system-x86_64 -machine q35 -accel tcg -icount shift=5,sleep=off \
+        -cpu max -m 2G \
         -nodefaults -display none -no-reboot -serial stdio -serial "file:$LAB/out.tar" \
         -kernel "$LAB"/root/boot/vmlinuz-* -initrd "$LAB/initramfs" \
         -append "console=ttyS0 quiet panic=-1 tsc=reliable ${APPEND:-}" </dev/null || true
