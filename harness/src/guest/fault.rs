@@ -20,7 +20,9 @@ pub enum GuestFault {
     },
     /// The same where the CPU's state is lost: on SVM it is undefined after a shutdown, and KVM resets the vCPU (AMD APM
     /// vol. 2, 15.14.3).
-    #[error("guest fault: triple fault (shutdown); RIP and CR2 are lost, since KVM on AMD resets the vCPU")]
+    #[error(
+        "guest fault: triple fault (shutdown); RIP and CR2 are lost, since KVM on AMD resets the vCPU"
+    )]
     TripleFaultReset,
     /// An access to guest-physical memory that is not there.
     #[error("guest fault: {} guest-physical address {address:#x}, which is outside guest memory, at RIP {rip:#x}, CR2 {cr2:#x}", if *.write { "write to" } else { "read of" })]
