@@ -33,10 +33,10 @@ pub enum RigError {
     )]
     Kvm(#[from] VmError),
     /// A guest starts but does not work.
-    #[error("this host's KVM does not run the guest image: {0}")]
+    #[error("this host's KVM does not run the guest image")]
     Guest(#[from] GuestFault),
     /// A guest answers, but not as it should.
-    #[error("this host's KVM does not run the guest image: {0}")]
+    #[error("this host's KVM does not run the guest image")]
     Mailbox(#[from] MailboxError),
     /// No memory for a small guest.
     #[error(transparent)]
