@@ -107,8 +107,13 @@ impl HostRoot {
         expected: &'static str,
     ) -> Result<T, ReadError> {
         let text = self.text(relative)?;
-        // The parsers want whole lines.
-        T::from_read(format!("{text}\n").as_bytes()).map_err(|_| ReadError::Malformed {
+        // The parsers want whole lines, and none of them empty.
+        let lines = if text.is_empty() {
+            String::new()
+        } else {
+            format!("{text}\n")
+        };
+        T::from_read(lines.as_bytes()).map_err(|_| ReadError::Malformed {
             path: relative.to_owned(),
             found: text.chars().take(60).collect(),
             expected,
