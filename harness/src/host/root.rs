@@ -161,7 +161,7 @@ fn parse_list(text: &str) -> Option<Vec<u32>> {
     Some(numbers)
 }
 
-/// The shortest list that names these numbers, such as `0-3,8`: [`parse_list`] reversed. Numbers must ascend.
+/// The shortest list that names these numbers, such as `0-3,8`: `parse_list` reversed. Numbers must ascend.
 #[must_use]
 pub fn format_list(numbers: &[u32]) -> String {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
