@@ -48,6 +48,7 @@ pinning = "one-to-one"
 [measure]
 block = "12ms"
 rounds = 3
+pilot-boots = 30
 [[workload]]
 name = "cpu-hash"
 "#;
