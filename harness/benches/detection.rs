@@ -29,17 +29,7 @@ fn main() -> anyhow::Result<()> {
         seed: 1,
         stop: &AtomicBool::new(false),
     };
-    let result = selftest(&options, |trial| {
-        eprintln!(
-            "planted {:.0} %: {:.2} % [{:.2}, {:.2}] from {} boots in {:.1} s",
-            100.0 * trial.planted,
-            100.0 * trial.ratio.value,
-            100.0 * trial.ratio.low,
-            100.0 * trial.ratio.high,
-            trial.boots,
-            trial.seconds
-        );
-    })?;
+    let result = selftest(&options, |trial| eprintln!("{trial}"))?;
     let level = |planted: f64| {
         let level = result.levels.iter().find(|level| level.planted == planted);
         level.context("no trial came to an end")

@@ -149,8 +149,11 @@ impl<'a> Campaign<'a> {
     }
 
     /// Sizes the second stage by the pilots. Where `nanos_left` do not suffice for what all cells ask for, each gets the
-    /// same share of what it asks for.
+    /// same share of what it asks for. Once: a later call changes nothing.
     pub fn size(&mut self, nanos_left: u64) {
+        if self.sized {
+            return;
+        }
         self.sized = true;
         let mut asked = 0.0;
         for (cell, state) in self.plan.cells.iter().zip(&mut self.cells) {

@@ -91,7 +91,7 @@ pub fn selftest(
     ))
 }
 
-/// One trial; `None` where the user stopped it, or no boot counts.
+/// One trial; `None` where the user stopped it.
 fn one(
     rig: &Rig,
     options: &Options<'_>,
@@ -136,15 +136,16 @@ fn one(
             campaign.size(patience.saturating_sub(elapsed()));
         }
     }
+    // Time that ended within the pilot: what there is of it must do.
+    campaign.size(0);
     let seconds = Duration::from_nanos(elapsed()).as_secs_f64();
-    Ok(plan.cells.first().and_then(|cell| {
-        let ratio = campaign.ratio(cell)?;
-        Some(Trial {
-            planted,
-            ratio: ratio.interval(cell.measure.confidence),
-            boots: campaign.next(cell).0,
-            seconds,
-        })
+    Ok(plan.cells.first().map(|cell| Trial {
+        planted,
+        ratio: campaign
+            .ratio(cell)
+            .map(|ratio| ratio.interval(cell.measure.confidence)),
+        boots: campaign.next(cell).0,
+        seconds,
     }))
 }
 

@@ -1,5 +1,7 @@
 //! How far to trust vtax on a host: what `vtax selftest` found, trial by trial, and what it comes to.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{Beta, ContinuousCDF as _};
 
@@ -18,8 +20,9 @@ const SHOWN: f64 = 0.95;
 pub struct Trial {
     /// Share of extra work that was planted; 0 for an A/A trial.
     pub planted: f64,
-    /// What was measured: performance with it as a share of performance without.
-    pub ratio: Interval,
+    /// What was measured: performance with it as a share of performance without. `None` where the time ended before
+    /// two boots counted: then nothing was found.
+    pub ratio: Option<Interval>,
     /// Boots it took.
     pub boots: u32,
     /// Time it took, in seconds.
@@ -30,13 +33,14 @@ impl Trial {
     /// Whether the interval says that there is a difference: it does not contain 1.
     #[must_use]
     pub fn alarms(&self) -> bool {
-        self.ratio.high < 1.0 || self.ratio.low > 1.0
+        self.ratio
+            .is_some_and(|ratio| ratio.high < 1.0 || ratio.low > 1.0)
     }
 
     /// Whether a planted slowdown was found: the whole interval lies below 1.
     #[must_use]
     pub fn finds(&self) -> bool {
-        self.ratio.high < 1.0
+        self.ratio.is_some_and(|ratio| ratio.high < 1.0)
     }
 
     /// The true ratio: a block with `planted` more work takes that much longer.
@@ -45,10 +49,28 @@ impl Trial {
         1.0 / (1.0 + self.planted)
     }
 
-    /// Whether the interval contains the truth.
+    /// Whether the interval contains the truth; no interval says nothing wrong.
     #[must_use]
     pub fn covers(&self) -> bool {
-        (self.ratio.low..=self.ratio.high).contains(&self.truth())
+        self.ratio
+            .is_none_or(|ratio| (ratio.low..=ratio.high).contains(&self.truth()))
+    }
+}
+
+impl fmt::Display for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "planted {:.1} %: ", 100.0 * self.planted)?;
+        match self.ratio {
+            Some(ratio) => write!(
+                f,
+                "{:.2} % [{:.2}, {:.2}]",
+                100.0 * ratio.value,
+                100.0 * ratio.low,
+                100.0 * ratio.high
+            )?,
+            None => f.write_str("no result")?,
+        }
+        write!(f, " from {} boots in {:.1} s", self.boots, self.seconds)
     }
 }
 
@@ -110,8 +132,8 @@ pub struct Level {
     pub median_seconds: f64,
     /// Longest trial in seconds.
     pub longest_seconds: f64,
-    /// Median half-width of the interval.
-    pub median_half_width: f64,
+    /// Median half-width of the intervals; `None` where no trial has one.
+    pub median_half_width: Option<f64>,
 }
 
 /// What a selftest found: the object that `vtax selftest --json` prints.
@@ -183,7 +205,8 @@ fn level(planted: f64, trials: &[Trial]) -> Option<Level> {
     let mut seconds: Vec<f64> = trials.iter().map(|trial| trial.seconds).collect();
     let mut half_widths: Vec<f64> = trials
         .iter()
-        .map(|trial| (trial.ratio.high - trial.ratio.low) / 2.0)
+        .filter_map(|trial| trial.ratio)
+        .map(|ratio| (ratio.high - ratio.low) / 2.0)
         .collect();
     Some(Level {
         planted,
@@ -195,7 +218,7 @@ fn level(planted: f64, trials: &[Trial]) -> Option<Level> {
         covered: count(Trial::covers)?,
         longest_seconds: seconds.iter().copied().fold(0.0, f64::max),
         median_seconds: median(&mut seconds)?,
-        median_half_width: median(&mut half_widths)?,
+        median_half_width: median(&mut half_widths),
     })
 }
 
@@ -225,12 +248,12 @@ mod tests {
     fn trial(planted: f64, value: f64, half_width: f64) -> Trial {
         Trial {
             planted,
-            ratio: Interval {
+            ratio: Some(Interval {
                 value,
                 low: value - half_width,
                 high: value + half_width,
                 confidence: 0.95,
-            },
+            }),
             boots: 10,
             seconds: 2.0,
         }
@@ -263,6 +286,26 @@ mod tests {
         assert_eq!(test.smallest_shown, Some(0.01));
         assert_eq!(test.levels[0].alarms.hits, 0);
         let test = conclude(vec![missed(0.05), found(0.01)]);
+        assert_eq!(test.smallest_shown, None);
+    }
+
+    #[test]
+    fn a_trial_without_a_result_found_nothing() {
+        let nothing = Trial {
+            ratio: None,
+            ..trial(0.05, 1.0, 0.1)
+        };
+        let found = trial(0.05, 0.95, 0.01);
+        let test = Selftest::new(
+            HostFingerprint::default(),
+            String::new(),
+            false,
+            vec![nothing, found],
+        );
+        assert_eq!(
+            (test.levels[0].alarms.hits, test.levels[0].alarms.trials),
+            (1, 2)
+        );
         assert_eq!(test.smallest_shown, None);
     }
 

@@ -55,16 +55,7 @@ pub fn run(args: &SelftestArgs, talk: Talk) -> Result<ExitCode, Failure> {
     let result = selftest(&options, |trial| {
         bar.inc(1);
         if talk == Talk::Verbose {
-            let ratio = trial.ratio;
-            anstream::eprintln!(
-                "planted {:.1} %: {:.2} % [{:.2}, {:.2}] from {} boots in {:.1} s",
-                100.0 * trial.planted,
-                100.0 * ratio.value,
-                100.0 * ratio.low,
-                100.0 * ratio.high,
-                trial.boots,
-                trial.seconds
-            );
+            anstream::eprintln!("{trial}");
         }
     })
     .map_err(failure)?;
@@ -110,17 +101,18 @@ fn table(result: &Selftest) -> String {
         } else {
             "nothing".to_owned()
         };
+        let interval =
+            median_half_width.map_or("–".to_owned(), |half| format!("±{:.2} %", 100.0 * half));
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{planted:<10}  {:>3} of {:<3} [{:>3.0} %, {:>3.0} %]  {:>3} of {:<3}      ±{:.2} %     {median_seconds:.1} s ({longest_seconds:.1} s)",
+            "{planted:<10}  {:>3} of {:<3} [{:>3.0} %, {:>3.0} %]  {:>3} of {:<3}      {interval:<10}  {median_seconds:.1} s ({longest_seconds:.1} s)",
             alarms.hits,
             alarms.trials,
             100.0 * alarms.share.low,
             100.0 * alarms.share.high,
             covered.hits,
             covered.trials,
-            100.0 * median_half_width,
         );
     }
     let _ = writeln!(text, "\n{}", result.sentence);

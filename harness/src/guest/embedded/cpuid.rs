@@ -146,3 +146,43 @@ fn indexed(function: u32, index: u32, registers: CpuidResult) -> kvm_cpuid_entry
 fn bits(count: u32) -> u32 {
     count.next_power_of_two().trailing_zeros()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vcpu_has_its_number_and_the_topology() {
+        let topology = Topology {
+            sockets: 2,
+            cores: 4,
+            threads: 2,
+        };
+        let table = of_vcpu(11, topology).unwrap();
+        let registers = |function, index| {
+            let same =
+                |entry: &&kvm_cpuid_entry2| (entry.function, entry.index) == (function, index);
+            let mut found = table.as_slice().iter().filter(same);
+            let entry = found.next().unwrap();
+            assert!(found.next().is_none(), "leaf {function:#x} twice");
+            (entry.eax, entry.ebx, entry.ecx, entry.edx)
+        };
+        let (_, ebx, ecx, _) = registers(FEATURES, 0);
+        assert_eq!(ebx >> 16, 11 << 8 | 8);
+        assert_eq!(ecx & VMX, 0);
+        // One bit tells threads apart, three tell them apart within a package.
+        assert_eq!(registers(TOPOLOGY, 0), (1, 2, 0x100, 11));
+        assert_eq!(registers(TOPOLOGY, 1), (3, 8, 0x201, 11));
+        assert_eq!(registers(TOPOLOGY, 2), (0, 0, 2, 11));
+    }
+
+    #[test]
+    fn vector_state_is_the_host_s_and_nothing_that_asks_for_leave() {
+        assert_eq!(vector_state() & !u64::from(XCR0_WANTED), 0);
+        assert_eq!(vector_state() & 0x3, 0x3, "x87 and SSE");
+        assert_eq!(
+            std::arch::is_x86_feature_detected!("avx"),
+            vector_state() & 0x4 != 0
+        );
+    }
+}
