@@ -180,9 +180,8 @@ mod tests {
     fn vector_state_is_the_host_s_and_nothing_that_asks_for_leave() {
         assert_eq!(vector_state() & !u64::from(XCR0_WANTED), 0);
         assert_eq!(vector_state() & 0x3, 0x3, "x87 and SSE");
-        assert_eq!(
-            std::arch::is_x86_feature_detected!("avx"),
-            vector_state() & 0x4 != 0
-        );
+        if std::arch::is_x86_feature_detected!("avx") {
+            assert_eq!(vector_state() & 0x4, 0x4);
+        }
     }
 }
