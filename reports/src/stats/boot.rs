@@ -9,8 +9,8 @@ use crate::record::{Marks, Sample, Side};
 pub const TREATMENT: &str = "A round with a void block (the two clocks disagree, a wrong checksum, an interrupting \
     signal) never counts. A round with a spoiled block (migration, preemption, steal) is set aside as a whole, so \
     that the sides stay paired, as long as the boot keeps a clean round. A boot without a clean round is left out \
-    where at least half of the pilot's boots have one; on a host too busy for that it keeps all its rounds that are \
-    not void, and their median absorbs what it can. Warm-up blocks never count, and a boot without a round that \
+    where at least half of the pilot's boots have one, or in the end as many boots as a pilot has; on a host too busy \
+    for that it keeps all its rounds that are not void, and their median absorbs what it can. Warm-up blocks never count, and a boot without a round that \
     counts is dropped.";
 
 /// What one boot says. All values are natural logarithms.

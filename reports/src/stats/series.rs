@@ -20,7 +20,7 @@ impl Series {
     ///
     /// Boots without a clean round are left out where at least half of the pilot's boots have one: a rare boot under
     /// a neighbour's load says little of the guest, and so rarely enters a pilot that the variance misses it.
-    /// The marks decide, not the values, and the pilot alone decides whether they do: the interval stays honest.
+    /// The marks decide, not the values: the interval stays honest.
     #[must_use]
     pub fn from_pilot(pilot: &[Option<BootValue>]) -> Self {
         let clean = pilot.iter().flatten().filter(|boot| !boot.disturbed);
@@ -37,12 +37,22 @@ impl Series {
     }
 
     /// All boots at once, of which the first `pilot_boots` are the pilot.
+    ///
+    /// Where the pilot fell into a busy time, but in the end as many boots as a pilot has are clean, those alone count:
+    /// a load that comes and goes leaves the quiet times as they are. Their variance did not size the run, so all of
+    /// them may tell it.
     #[must_use]
     pub fn new(boots: &[Option<BootValue>], pilot_boots: u32) -> Self {
         let pilot = usize::try_from(pilot_boots).unwrap_or(usize::MAX);
-        let (pilot, rest) = boots.split_at(boots.len().min(pilot));
-        let mut series = Self::from_pilot(pilot);
+        let (first, rest) = boots.split_at(boots.len().min(pilot));
+        let mut series = Self::from_pilot(first);
         series.extend(rest.iter().copied());
+        let is_clean = |boot: &&BootValue| !boot.disturbed;
+        if !series.leaves_out && series.boots.iter().filter(is_clean).count() >= pilot.max(2) {
+            series.boots.retain(|boot| !boot.disturbed);
+            series.pilot = series.boots.len();
+            series.leaves_out = true;
+        }
         series
     }
 
@@ -156,6 +166,22 @@ mod tests {
         let series = Series::new(&boots, 10);
         assert!(!series.leaves_out_disturbed());
         assert_eq!(series.boots.len(), 10);
+    }
+
+    #[test]
+    fn quiet_times_after_a_busy_pilot_count_alone() {
+        let boots: Vec<_> = (0..30)
+            .map(|number| match number {
+                0..8 | 20..24 => boot(1.0, true),
+                _ => boot(0.0, false),
+            })
+            .collect();
+        let series = Series::new(&boots, 10);
+        assert!(series.leaves_out_disturbed());
+        assert_eq!((series.boots.len(), series.pilot), (18, 18));
+        assert_eq!(series.ratio().unwrap().mean, 0.0);
+        // Too few of them are no replacement for the pilot.
+        assert_eq!(Series::new(&boots[..15], 10).boots.len(), 15);
     }
 
     #[test]

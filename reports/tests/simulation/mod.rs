@@ -276,17 +276,20 @@ pub struct Run {
 
 /// Measures a cell as `vtax run` does: pilot, one computation of the size, at most `cap` boots.
 pub fn run(machine: &mut Machine, cap: u32) -> Run {
-    let pilot: Vec<Option<BootValue>> = (0..PILOT)
+    let mut boots: Vec<Option<BootValue>> = (0..PILOT)
         .map(|boot| boot_value(&machine.boot(boot)))
         .collect();
-    let mut series = Series::from_pilot(&pilot);
+    let mut series = Series::from_pilot(&boots);
     let size = series.size(HALF_WIDTH, CONFIDENCE) as usize;
     for boot in PILOT..cap {
         if series.boots.len() >= size {
             break;
         }
-        series.push(boot_value(&machine.boot(boot)));
+        let value = boot_value(&machine.boot(boot));
+        series.push(value);
+        boots.push(value);
     }
+    let series = Series::new(&boots, PILOT);
     const BOOTS_COUNT: &str = "no simulated noise voids a block, so boots count";
     Run {
         ratio: series.ratio().expect(BOOTS_COUNT),
