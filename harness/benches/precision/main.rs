@@ -48,7 +48,7 @@ pinning = "one-to-one"
 [measure]
 block = "12ms"
 rounds = 3
-pilot-boots = 30
+pilot-boots = 10
 [[workload]]
 name = "cpu-hash"
 "#;
