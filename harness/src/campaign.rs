@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use vtax_reports::estimate::boot_value;
+use vtax_reports::estimate::{BootValue, boot_value};
 use vtax_reports::record::{NotMeasured, Sample};
 use vtax_reports::stats::mean::LogMean;
 use vtax_reports::stats::series::Series;
@@ -25,12 +25,10 @@ pub struct Campaign<'a> {
 /// The state of one cell.
 #[derive(Debug, Default)]
 struct CellState {
-    /// Boots so far.
-    boots: u32,
+    /// What each boot said so far, in order.
+    boots: Vec<Option<BootValue>>,
     /// What they took, in nanoseconds.
     nanos: u64,
-    /// The pilot's boots, in order.
-    pilot: Vec<Option<vtax_reports::estimate::BootValue>>,
     /// After the pilot: boots that count, and how many should.
     second: Option<Second>,
     /// What the first boot found out.
@@ -104,31 +102,26 @@ impl<'a> Campaign<'a> {
     #[must_use]
     pub fn next(&self, cell: &Cell) -> (u32, Option<Known>) {
         let state = &self.cells[cell.id as usize];
-        (state.boots, state.known)
+        (state.boots_done(), state.known)
     }
 
     /// Takes the boot of a cell in.
     pub fn add(&mut self, cell: &Cell, samples: &[Sample], known: Known, nanos: u64) {
         let state = &mut self.cells[cell.id as usize];
         let value = boot_value(samples);
-        match &mut state.second {
-            None => state.pilot.push(value),
-            Some(second) => second.series.push(value),
+        state.boots.push(value);
+        if let Some(second) = &mut state.second {
+            second.series.push(value);
         }
-        state.boots += 1;
         state.nanos += nanos;
         state.known = Some(known);
     }
 
-    /// The cell's ratio so far, on the log scale; `None` before the second stage.
+    /// The cell's ratio so far, on the log scale, as the report will tell it; `None` with fewer than two boots that count.
     #[must_use]
     pub fn ratio(&self, cell: &Cell) -> Option<LogMean> {
-        self.cells
-            .get(cell.id as usize)?
-            .second
-            .as_ref()?
-            .series
-            .ratio()
+        let state = self.cells.get(cell.id as usize)?;
+        Series::new(&state.boots, cell.measure.pilot_boots).ratio()
     }
 
     /// Gives a cell up.
@@ -145,22 +138,19 @@ impl<'a> Campaign<'a> {
                 .cells
                 .iter()
                 .zip(&self.cells)
-                .all(|(cell, state)| state.out || state.boots >= cell.measure.pilot_boots)
+                .all(|(cell, state)| state.out || state.boots_done() >= cell.measure.pilot_boots)
     }
 
     /// Sizes the second stage by the pilots. Where `nanos_left` do not suffice for what all cells ask for, each gets the
-    /// same share of what it asks for. Once: a later call changes nothing.
+    /// same share of what it asks for.
     pub fn size(&mut self, nanos_left: u64) {
-        if self.sized {
-            return;
-        }
         self.sized = true;
         let mut asked = 0.0;
         for (cell, state) in self.plan.cells.iter().zip(&mut self.cells) {
             if state.out {
                 continue;
             }
-            let series = Series::from_pilot(&state.pilot);
+            let series = Series::from_pilot(&state.boots);
             let measure = &cell.measure;
             let wanted = series
                 .size(log_half_width(measure.precision), measure.confidence)
@@ -184,19 +174,23 @@ impl<'a> Campaign<'a> {
 }
 
 impl CellState {
+    fn boots_done(&self) -> u32 {
+        u32::try_from(self.boots.len()).unwrap_or(u32::MAX)
+    }
+
     fn boots_left(&self, cell: &Cell) -> u32 {
         if self.out {
             return 0;
         }
         match &self.second {
-            None => cell.measure.pilot_boots.saturating_sub(self.boots),
+            None => cell.measure.pilot_boots.saturating_sub(self.boots_done()),
             Some(second) => second
                 .missing()
-                .min(cell.measure.max_boots.saturating_sub(self.boots)),
+                .min(cell.measure.max_boots.saturating_sub(self.boots_done())),
         }
     }
 
     fn nanos_per_boot(&self) -> f64 {
-        self.nanos as f64 / f64::from(self.boots.max(1))
+        self.nanos as f64 / f64::from(self.boots_done().max(1))
     }
 }

@@ -136,8 +136,6 @@ fn one(
             campaign.size(patience.saturating_sub(elapsed()));
         }
     }
-    // Time that ended within the pilot: what there is of it must do.
-    campaign.size(0);
     let seconds = Duration::from_nanos(elapsed()).as_secs_f64();
     Ok(plan.cells.first().map(|cell| Trial {
         planted,
