@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use quantile::quantile;
 use table::{Measured, print};
 use vtax::guest::Executor;
+use vtax::guest::embedded::devices::Devices;
 use vtax::guest::embedded::{Vm, VmConfig};
 use vtax::guest::layout;
 use vtax::guest::mailbox::{Mailbox, Request};
@@ -95,7 +96,8 @@ fn measure(rig: &Rig) -> anyhow::Result<(Differences, Differences)> {
         vcpus: 1,
         interrupts: false,
     };
-    let vm = Vm::create(&rig.kvm, &ram, &rig.image, config)?;
+    let devices = Devices::default();
+    let vm = Vm::create(&rig.kvm, &ram, &rig.image, &devices, config)?;
     let mailbox = Mailbox::new(&ram, layout::mailbox(0));
     let (mut vcpu, mut native) = (vm.vcpu(0)?, NativeCpu::new(&rig.image, mailbox, 0));
     let (workload, entry) = vtax_workloads::find("cpu-hash").context("no workload cpu-hash")?;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use vtax_reports::estimate::{BootValue, boot_value};
+use vtax_reports::estimate::{BootValue, Question, boot_value};
 use vtax_reports::record::{NotMeasured, Sample};
 use vtax_reports::stats::mean::LogMean;
 use vtax_reports::stats::series::Series;
@@ -29,30 +29,12 @@ struct CellState {
     boots: Vec<Option<BootValue>>,
     /// What they took, in nanoseconds.
     nanos: u64,
-    /// After the pilot: boots that count, and how many should.
-    second: Option<Second>,
+    /// After the pilot: how many boots shall count.
+    wanted: Option<u32>,
     /// What the first boot found out.
     known: Option<Known>,
     /// No further boots: it failed, or the host lacks something.
     out: bool,
-}
-
-#[derive(Debug)]
-struct Second {
-    series: Series,
-    wanted: u32,
-}
-
-impl Second {
-    /// Boots that count so far.
-    fn counted(&self) -> u32 {
-        u32::try_from(self.series.boots.len()).unwrap_or(u32::MAX)
-    }
-
-    /// Boots that are still wanted.
-    fn missing(&self) -> u32 {
-        self.wanted.saturating_sub(self.counted())
-    }
 }
 
 impl<'a> Campaign<'a> {
@@ -108,11 +90,9 @@ impl<'a> Campaign<'a> {
     /// Takes the boot of a cell in.
     pub fn add(&mut self, cell: &Cell, samples: &[Sample], known: Known, nanos: u64) {
         let state = &mut self.cells[cell.id as usize];
-        let value = boot_value(samples);
-        state.boots.push(value);
-        if let Some(second) = &mut state.second {
-            second.series.push(value);
-        }
+        state
+            .boots
+            .push(boot_value(samples, Question::of(&cell.workload.name)));
         state.nanos += nanos;
         state.known = Some(known);
     }
@@ -120,8 +100,7 @@ impl<'a> Campaign<'a> {
     /// The cell's ratio so far, on the log scale, as the report will tell it; `None` with fewer than two boots that count.
     #[must_use]
     pub fn ratio(&self, cell: &Cell) -> Option<LogMean> {
-        let state = self.cells.get(cell.id as usize)?;
-        Series::new(&state.boots, cell.measure.pilot_boots).ratio()
+        self.cells.get(cell.id as usize)?.series(cell).ratio()
     }
 
     /// Gives a cell up.
@@ -150,25 +129,22 @@ impl<'a> Campaign<'a> {
             if state.out {
                 continue;
             }
-            let series = Series::from_pilot(&state.boots);
             let measure = &cell.measure;
-            let wanted = series
+            let wanted = Series::from_pilot(&state.boots)
                 .size(log_half_width(measure.precision), measure.confidence)
                 .min(measure.max_boots);
-            let second = Second { series, wanted };
-            asked += f64::from(second.missing()) * state.nanos_per_boot();
-            state.second = Some(second);
+            state.wanted = Some(wanted);
+            asked += f64::from(wanted.saturating_sub(state.counted(cell))) * state.nanos_per_boot();
         }
         let share = (nanos_left as f64 / asked).min(1.0);
-        for second in self
-            .cells
-            .iter_mut()
-            .filter_map(|state| state.second.as_mut())
-        {
-            // A share of a u32: non-negative and in range.
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            let granted = (f64::from(second.missing()) * share) as u32;
-            second.wanted = second.counted() + granted;
+        for (cell, state) in self.plan.cells.iter().zip(&mut self.cells) {
+            let counted = state.counted(cell);
+            if let Some(wanted) = &mut state.wanted {
+                // A share of a u32: non-negative and in range.
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                let granted = (f64::from(wanted.saturating_sub(counted)) * share) as u32;
+                *wanted = counted + granted;
+            }
         }
     }
 }
@@ -182,12 +158,22 @@ impl CellState {
         if self.out {
             return 0;
         }
-        match &self.second {
+        let most = cell.measure.max_boots.saturating_sub(self.boots_done());
+        match self.wanted {
             None => cell.measure.pilot_boots.saturating_sub(self.boots_done()),
-            Some(second) => second
-                .missing()
-                .min(cell.measure.max_boots.saturating_sub(self.boots_done())),
+            Some(wanted) => wanted.saturating_sub(self.counted(cell)).min(most),
         }
+    }
+
+    /// The boots so far as the estimate will see them.
+    fn series(&self, cell: &Cell) -> Series {
+        Series::new(&self.boots, cell.measure.pilot_boots)
+    }
+
+    /// Boots that count so far. After a busy pilot the clean ones alone may, once there are enough: the cell then gets
+    /// more.
+    fn counted(&self, cell: &Cell) -> u32 {
+        u32::try_from(self.series(cell).boots.len()).unwrap_or(u32::MAX)
     }
 
     fn nanos_per_boot(&self) -> f64 {

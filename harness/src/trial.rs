@@ -8,6 +8,7 @@ use vtax_workloads::abi::Op;
 use vtax_workloads::machine::RAM_BASE;
 
 use crate::guest::Executor as _;
+use crate::guest::embedded::devices::Devices;
 use crate::guest::embedded::vcpu::EmbeddedVcpu;
 use crate::guest::embedded::{Vm, VmConfig};
 use crate::guest::image::Image;
@@ -60,7 +61,8 @@ pub fn run(kvm: &Kvm, image: &Image, clock: TscClock) -> Result<Trial, RigError>
         vcpus: 1,
         interrupts: false,
     };
-    let vm = Vm::create(kvm, &ram, image, config)?;
+    let devices = Devices::default();
+    let vm = Vm::create(kvm, &ram, image, &devices, config)?;
     let mut guest = TrialGuest {
         vcpu: vm.vcpu(0)?,
         mailbox: Mailbox::new(&ram, layout::mailbox(0)),

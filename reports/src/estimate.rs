@@ -12,11 +12,11 @@ use vtax_scenarios::plan::Cell;
 use vtax_workloads::{Direction as Better, Metric};
 
 use crate::record::{Marks, NotMeasured, RunRecord, Sample};
-use crate::result::{CellResult, Direction, Results, SideSummary};
+use crate::result::{CellResult, Direction, Interval, Results, SideSummary};
 use crate::spans::{BootSamples, Spans};
 use crate::stats::{boot::Boot, mean::LogMean, median, quantiles};
 pub use crate::stats::{
-    boot::{BootValue, boot_value},
+    boot::{BootValue, Question, boot_value},
     series::Series,
 };
 use crate::store::LatencyLog;
@@ -63,6 +63,7 @@ pub fn estimate(record: &RunRecord, samples: &[Sample], latencies: &LatencyLog) 
 
 /// What the samples of one cell come to.
 struct Digest {
+    question: Question,
     series: Series,
     boots_measured: usize,
     boots_unsettled: usize,
@@ -72,13 +73,14 @@ struct Digest {
 
 impl Digest {
     fn new(cell: &Cell, boots: &[BootSamples<'_>]) -> Self {
+        let question = Question::of(&cell.workload.name);
         let boots_unsettled = boots
             .iter()
             .filter(|boot| is_unsettled(&boot.blocks))
             .count();
         let boots: Vec<(Boot, Duration)> = boots
             .iter()
-            .map(|samples| (Boot::new(&samples.blocks), samples.time))
+            .map(|samples| (Boot::new(&samples.blocks, question), samples.time))
             .collect();
         let values: Vec<Option<BootValue>> = boots.iter().map(|(boot, _)| boot.value).collect();
         let series = Series::new(&values, cell.measure.pilot_boots);
@@ -95,6 +97,7 @@ impl Digest {
             }
         }
         Self {
+            question,
             series,
             boots_measured: values.len(),
             boots_unsettled,
@@ -107,13 +110,22 @@ impl Digest {
         Measured {
             cell,
             not_measured,
+            question: self.question,
             ratio: self.series.ratio(),
-            control: self.series.control(),
+            control: self.control(),
             serial_correlation: self.series.serial_correlation(),
             boots: self.series.boots.len(),
             boots_measured: self.boots_measured,
             boots_unsettled: self.boots_unsettled,
             time: self.time,
+        }
+    }
+
+    /// Native against native, where there is a native side.
+    fn control(&self) -> Option<LogMean> {
+        match self.question {
+            Question::Ratio => self.series.control(),
+            Question::Cost => None,
         }
     }
 
@@ -137,6 +149,8 @@ impl Digest {
             mean.filter(|_| is_measured)
                 .map(|mean| mean.interval(confidence))
         };
+        let is_cost = self.question == Question::Cost;
+        let cost_ticks = interval(measured.ratio.map(LogMean::inverse)).filter(|_| is_cost);
         CellResult {
             id: cell.id,
             scenario: record.plan.scenario.clone(),
@@ -148,10 +162,16 @@ impl Digest {
                 Better::HigherIsBetter => Direction::Higher,
                 Better::LowerIsBetter => Direction::Lower,
             },
-            native: side(|boot| boot.log_native_ticks),
+            native: side(|boot| boot.log_native_ticks).filter(|_| !is_cost),
             guest: side(|boot| boot.log_guest_ticks),
-            ratio: interval(measured.ratio),
-            ratio_all_rounds: interval(self.series.ratio_all()),
+            ratio: interval(measured.ratio).filter(|_| !is_cost),
+            ratio_all_rounds: interval(self.series.ratio_all()).filter(|_| !is_cost),
+            cost: cost_ticks.map(|ticks| {
+                scaled(ticks, |ticks| {
+                    metric.value(1, ticks * record.nanos_per_tick)
+                })
+            }),
+            cost_ticks,
             control: interval(measured.control),
             noise_floor: judgement.noise_floor.filter(|_| is_measured),
             boots: u32::try_from(measured.boots).unwrap_or(u32::MAX),
@@ -163,7 +183,7 @@ impl Digest {
                 .collect(),
             anomaly: judgement.anomaly,
             quantiles: if is_measured {
-                quantiles::rows(latencies, cell.id, confidence)
+                quantiles::rows(latencies, cell.id, self.question, confidence)
             } else {
                 Vec::new()
             },
@@ -171,6 +191,16 @@ impl Digest {
             reason: judgement.reason,
             failed: matches!(measured.not_measured, Some(NotMeasured::Failed(_))),
         }
+    }
+}
+
+/// An interval in other units, by a function that only grows.
+fn scaled(interval: Interval, scale: impl Fn(f64) -> f64) -> Interval {
+    Interval {
+        value: scale(interval.value),
+        low: scale(interval.low),
+        high: scale(interval.high),
+        ..interval
     }
 }
 

@@ -36,8 +36,8 @@ pub struct SideSummary {
 pub struct QuantileRow {
     /// The quantile, such as 0.999.
     pub quantile: f64,
-    /// Native.
-    pub native: Interval,
+    /// Native; `None` where the host has nothing to compare with.
+    pub native: Option<Interval>,
     /// Guest.
     pub guest: Interval,
 }
@@ -54,6 +54,8 @@ pub enum Verdict {
     Undecided,
     /// This host lacks what it takes, or the guest failed.
     NotTestable,
+    /// No claim applies: the host has nothing to compare with, so the cost is the result.
+    Cost,
 }
 
 /// Which way is better.
@@ -92,6 +94,12 @@ pub struct CellResult {
     pub ratio: Option<Interval>,
     /// The same ratio with the spoiled rounds left in: how much their treatment matters.
     pub ratio_all_rounds: Option<Interval>,
+    /// What one operation costs in the guest, where there is no ratio; in the cell's unit.
+    #[serde(default)]
+    pub cost: Option<Interval>,
+    /// The same in TSC ticks.
+    #[serde(default)]
+    pub cost_ticks: Option<Interval>,
     /// Native against native (A/A).
     pub control: Option<Interval>,
     /// The control interval's largest distance from 1: what this cell cannot tell from nothing.

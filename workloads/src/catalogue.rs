@@ -1,7 +1,7 @@
 //! The list of workloads and what an entry says.
 
 use crate::abi::LATENCY_SLOTS;
-use crate::{cpu, diagnostic, memory};
+use crate::{cpu, diagnostic, latency, memory};
 
 /// Most parameters a workload may have.
 pub const MAX_PARAMS: usize = 4;
@@ -13,6 +13,12 @@ pub enum Family {
     Cpu,
     /// Work bound by caches, TLBs, page tables or memory.
     Memory,
+    /// What the machine does in between: exits, interrupts, wake-ups, timers, gaps.
+    Latency,
+    /// A disk.
+    Block,
+    /// A network link.
+    Network,
     /// Deliberate guest faults, for trying out how vtax reports them. Never measured by default.
     Diagnostic,
 }
@@ -186,6 +192,42 @@ pub type RunFn = fn(
     latencies: &mut Latencies<'_>,
 ) -> u64;
 
+/// Who does a workload's work.
+#[derive(Clone, Copy)]
+pub enum Body {
+    /// One code for both sides, in the payload.
+    Shared {
+        /// Lays out the arena.
+        setup: SetupFn,
+        /// Does the work.
+        run: RunFn,
+    },
+    /// Each side in its own way: the guest by the image's own code, the host by the harness's.
+    PerSide(Task),
+}
+
+/// What a workload asks of the machine around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Execute CPUID.
+    Cpuid,
+    /// Write to an I/O port that the VMM answers.
+    Port,
+    /// Read a register of a device that the VMM emulates.
+    Mmio,
+}
+
+impl Task {
+    /// Whether the question exists on the host too. Where it does not, the guest's cost is the result, and there is no
+    /// ratio.
+    #[must_use]
+    pub const fn has_native_twin(self) -> bool {
+        match self {
+            Self::Cpuid | Self::Port | Self::Mmio => false,
+        }
+    }
+}
+
 /// One workload.
 pub struct Workload {
     /// Its name in scenario files and results, such as `cpu-hash`.
@@ -212,10 +254,19 @@ pub struct Workload {
     pub max_iterations: fn(params: &[u64; MAX_PARAMS]) -> u64,
     /// Whether it hands back single latencies.
     pub latencies: bool,
-    /// Lays out the arena.
-    pub setup: SetupFn,
-    /// Does the work.
-    pub run: RunFn,
+    /// Who does the work.
+    pub body: Body,
+}
+
+impl Workload {
+    /// Whether it is measured on the host too, so that there is a ratio.
+    #[must_use]
+    pub const fn has_native_twin(&self) -> bool {
+        match self.body {
+            Body::Shared { .. } => true,
+            Body::PerSide(task) => task.has_native_twin(),
+        }
+    }
 }
 
 /// The parameters' default values, in order; unused places are 0.
@@ -252,6 +303,9 @@ pub static CATALOGUE: &[Workload] = &[
     memory::random_update::ENTRY,
     memory::first_touch::ENTRY,
     memory::tlb::ENTRY,
+    latency::CPUID,
+    latency::PORT,
+    latency::MMIO,
     diagnostic::PAGE,
     diagnostic::UD,
     diagnostic::GP,

@@ -7,14 +7,15 @@ use std::vec::Vec;
 use crate::abi::{LATENCY_SLOTS, Mailbox, Op, Status, fnv1a};
 use crate::testing::{Arena, Rig, empty_mailbox, host_has};
 use crate::{
-    CATALOGUE, Family, Latencies, MAX_PARAMS, ParamKind, Prepare, Workload, default_params, find,
+    Body, CATALOGUE, Family, Latencies, MAX_PARAMS, ParamKind, Prepare, Workload, default_params,
+    find,
 };
 
 /// Every entry that may run here with every choice of its parameters, sizes at their smallest.
 fn cases() -> Vec<(&'static Workload, [u64; MAX_PARAMS])> {
     let mut cases = Vec::new();
     for workload in CATALOGUE {
-        if workload.family == Family::Diagnostic {
+        if workload.family == Family::Diagnostic || matches!(workload.body, Body::PerSide(_)) {
             continue;
         }
         let mut variants = Vec::from([[0; MAX_PARAMS]]);
@@ -92,12 +93,15 @@ fn bodies_take_an_arena_larger_than_their_footprint() {
         let mut exact = Rig::new(workload, params, 1);
         let footprint = exact.arena().len();
         let mut arena = Arena::new(footprint + (1 << 20));
-        (workload.setup)(arena.bytes(), &params, 1);
+        let Body::Shared { setup, run } = workload.body else {
+            continue;
+        };
+        setup(arena.bytes(), &params, 1);
         let mut mailbox = empty_mailbox();
         let mut latencies = recorder(&mut mailbox);
         // Enough to come round to the beginning of every buffer.
         let iterations = 5000.min((workload.max_iterations)(&params));
-        let sum = (workload.run)(arena.bytes(), &params, iterations, 1, &mut latencies);
+        let sum = run(arena.bytes(), &params, iterations, 1, &mut latencies);
         assert_eq!(sum, exact.run(iterations), "{} {params:?}", workload.name);
     }
 }
@@ -131,6 +135,9 @@ fn the_catalogue_is_consistent() {
         let prefix = match workload.family {
             Family::Cpu => "cpu-",
             Family::Memory => "mem-",
+            Family::Latency => "lat-",
+            Family::Block => "block-",
+            Family::Network => "net-",
             Family::Diagnostic => "fault-",
         };
         assert!(name.starts_with(prefix), "{name}");
@@ -205,6 +212,11 @@ fn sound_requests_are_done_and_others_rejected() {
         );
         assert_eq!(status_with(op, |m| m.workload = u64::MAX), REJECTED);
         assert_eq!(status_with(op, |m| m.arena_len -= 1), REJECTED);
+    }
+    // The payload has no code for what each side does in its own way.
+    let (per_side, _) = find("lat-port").unwrap();
+    for op in [Op::Setup, Op::Run] {
+        assert_eq!(status_with(op, |m| m.workload = per_side as u64), REJECTED);
     }
     for op in [Op::Setup, Op::Run, Op::Touch] {
         assert_eq!(status_with(op, |m| m.arena = 0), REJECTED);

@@ -4,7 +4,9 @@ use core::arch::asm;
 
 use crate::abi::GATE_TRIPLE_FAULT;
 use crate::catalogue::{baseline, unlimited};
-use crate::{Direction, Family, MAX_PARAMS, Metric, Param, ParamKind, Prepare, RunFn, Workload};
+use crate::{
+    Body, Direction, Family, MAX_PARAMS, Metric, Param, ParamKind, Prepare, RunFn, Workload,
+};
 
 /// Reads an address that no guest page table maps.
 pub(crate) const PAGE: Workload = Workload {
@@ -101,7 +103,9 @@ const fn entry(
         prepare: Prepare::Nothing,
         max_iterations: unlimited,
         latencies: false,
-        setup: |_: &mut [u8], _: &[u64; MAX_PARAMS], _| {},
-        run,
+        body: Body::Shared {
+            setup: |_: &mut [u8], _: &[u64; MAX_PARAMS], _| {},
+            run,
+        },
     }
 }

@@ -4,11 +4,12 @@
 //! harness ──writes──► Mailbox ──► payload (this crate, inside the guest image) ──► Mailbox ──► harness
 //! ```
 //!
-//! Every workload is one [`Workload`] entry of [`CATALOGUE`]: what it stresses, its unit, its parameters, and
-//! two functions: `setup` lays out the arena, `run` does `iterations` units of work on it and returns a
+//! Every workload is one [`Workload`] entry of [`CATALOGUE`]: what it stresses, its unit, its parameters, and its
+//! [`Body`]. Most have two functions: `setup` lays out the arena, `run` does `iterations` units of work on it and returns a
 //! checksum. The guest image links this crate once; the harness maps that image into itself for the native side,
 //! so both sides execute the same bytes. The harness also links this crate for the catalogue's descriptions and
-//! for the reference checksum, but never measures that second copy.
+//! for the reference checksum, but never measures that second copy. Workloads that ask something of the machine itself
+//! (an exit, a disk, a timer) have a [`Task`] in their place, which the guest image and the harness carry out.
 //!
 //! No std, no allocation, no system call: what a workload needs it finds in its arena.
 #![no_std]
@@ -23,6 +24,7 @@ pub mod abi;
 mod catalogue;
 mod cpu;
 mod diagnostic;
+mod latency;
 pub mod machine;
 mod memory;
 mod mix;

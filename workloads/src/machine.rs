@@ -8,11 +8,27 @@ pub const RAM_BASE: u64 = 0x4000_0000;
 /// Where the image stands in guest RAM; `guest-images/bare/image.ld` says the same.
 pub const IMAGE_OFFSET: u64 = 0x20_0000;
 
-/// Port that ring 3 writes when the payload has answered: the only one it may use (the TSS's I/O bitmap says so).
+/// Port that ring 3 writes when the payload has answered. The TSS's I/O bitmap lets it use this one and
+/// [`PORT_NOTHING`].
 pub const PORT_DONE: u16 = 0xf5;
 
 /// Port that ring 0 writes after an exception; its frame ([`FaultFrame`]) is then at RSP.
 pub const PORT_FAULT: u16 = 0xf6;
+
+/// Port that the VMM answers at once and does nothing about: what an exit to user space costs.
+pub const PORT_NOTHING: u16 = 0xf7;
+
+/// Guest-physical address of the devices' registers: between RAM below 3 GiB and the APIC.
+pub const DEVICES_PHYSICAL: u64 = 0xd000_0000;
+
+/// Where the guest's page tables map them; the harness maps nothing there.
+pub const DEVICES_VIRTUAL: u64 = 0x3000_0000;
+
+/// Bytes of all devices' registers, a page each.
+pub const DEVICES_BYTES: u64 = 0x20_0000;
+
+/// The page whose registers the VMM answers at once, all with zero: what an MMIO exit costs.
+pub const DEVICE_NOTHING: u64 = 0;
 
 /// Port that the PVH entry writes as its very first act: under QEMU an `isa-debug-exit` device ends the machine.
 pub const PORT_FIRST_INSTRUCTION: u16 = 0xf4;

@@ -11,7 +11,7 @@ use core::arch::x86_64::{_mm_lfence, _rdtsc};
 use core::hint::black_box;
 
 use crate::abi::{Mailbox, Op, Status, fnv1a};
-use crate::{CATALOGUE, Latencies, MAX_PARAMS, Workload};
+use crate::{Body, CATALOGUE, Latencies, MAX_PARAMS, RunFn, SetupFn, Workload};
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -50,7 +50,8 @@ pub unsafe fn execute(mailbox: &mut Mailbox, text: &[u8], code_address: u64) {
 ///
 /// Source: Intel SDM volume 2, RDTSC; AMD64 APM volume 3, LFENCE as a dispatch-serializing instruction.
 #[inline]
-pub(crate) fn tsc() -> u64 {
+#[must_use]
+pub fn tsc() -> u64 {
     // SAFETY: LFENCE and RDTSC are baseline x86-64, and ring 3 may read the TSC on both sides.
     unsafe {
         _mm_lfence();
@@ -62,14 +63,16 @@ pub(crate) fn tsc() -> u64 {
 
 unsafe fn setup(mailbox: &mut Mailbox) -> Option<()> {
     let (workload, params) = accept(mailbox)?;
+    let (setup, _) = shared(workload)?;
     // SAFETY: the caller vouches for the arena, and `accept` found it long enough.
     let arena = unsafe { arena(mailbox, (workload.footprint)(&params)) };
-    (workload.setup)(arena, &params, mailbox.seed);
+    setup(arena, &params, mailbox.seed);
     Some(())
 }
 
 unsafe fn run(mailbox: &mut Mailbox) -> Option<()> {
     let (workload, params) = accept(mailbox)?;
+    let (_, run) = shared(workload)?;
     let (iterations, planted, seed) = (mailbox.iterations, mailbox.planted, mailbox.seed);
     if iterations.max(planted) > (workload.max_iterations)(&params) {
         return None;
@@ -85,16 +88,10 @@ unsafe fn run(mailbox: &mut Mailbox) -> Option<()> {
         &mut mailbox.latencies_dropped,
     );
     let start = tsc();
-    let checksum = (workload.run)(arena, &params, iterations, seed, &mut latencies);
+    let checksum = run(arena, &params, iterations, seed, &mut latencies);
     let accounted = latencies.mark();
     if planted > 0 {
-        black_box((workload.run)(
-            arena,
-            &params,
-            planted,
-            seed,
-            &mut latencies,
-        ));
+        black_box(run(arena, &params, planted, seed, &mut latencies));
     }
     let end = tsc();
     latencies.rewind(accounted);
@@ -114,8 +111,9 @@ unsafe fn touch(mailbox: &Mailbox) -> Option<()> {
     Some(())
 }
 
-/// The workload and parameters of a request, if the arena can hold them.
-fn accept(mailbox: &Mailbox) -> Option<(&'static Workload, [u64; MAX_PARAMS])> {
+/// The workload and parameters of a request, if they are in range and the arena can hold what they need.
+#[must_use]
+pub fn accept(mailbox: &Mailbox) -> Option<(&'static Workload, [u64; MAX_PARAMS])> {
     let workload = CATALOGUE.get(usize::try_from(mailbox.workload).ok()?)?;
     let in_range = workload
         .params
@@ -125,6 +123,14 @@ fn accept(mailbox: &Mailbox) -> Option<(&'static Workload, [u64; MAX_PARAMS])> {
     accept_arena(mailbox)?;
     let fits = in_range && (workload.footprint)(&mailbox.params) <= mailbox.arena_len;
     fits.then_some((workload, mailbox.params))
+}
+
+/// The two functions of a workload whose code both sides share.
+fn shared(workload: &Workload) -> Option<(SetupFn, RunFn)> {
+    match workload.body {
+        Body::Shared { setup, run } => Some((setup, run)),
+        Body::PerSide(_) => None,
+    }
 }
 
 /// Whether the arena starts on a page boundary and stays inside the address space.

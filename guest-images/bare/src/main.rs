@@ -13,6 +13,7 @@
 mod memory;
 mod probes;
 mod ring0;
+mod tasks;
 
 use core::arch::{asm, global_asm};
 use core::panic::PanicInfo;
@@ -70,7 +71,7 @@ global_asm!(
     port = const vtax_workloads::machine::PORT_DONE,
 );
 
-/// Answers one request in the guest: a probe of the guest's own machinery, or the payload.
+/// Answers one request in the guest: a probe of the guest's own machinery, a task, or the payload.
 extern "sysv64" fn serve(mailbox: *mut Mailbox) {
     // SAFETY: the harness starts every vCPU with the address of a mailbox that is this vCPU's alone while it runs.
     let request = unsafe { &mut *mailbox };
@@ -80,7 +81,7 @@ extern "sysv64" fn serve(mailbox: *mut Mailbox) {
         probes::ipi_send(request);
     } else if request.op == Op::IpiAwait as u64 {
         probes::ipi_await(request);
-    } else {
+    } else if !tasks::serve(request) {
         payload(mailbox);
     }
 }

@@ -4,6 +4,7 @@ use std::mem::offset_of;
 
 use anyhow::Context as _;
 use vtax::guest::Executor as _;
+use vtax::guest::embedded::devices::Devices;
 use vtax::guest::embedded::{self, Vm, VmConfig};
 use vtax::guest::image::Image;
 use vtax::guest::layout;
@@ -82,7 +83,8 @@ pub fn start(image: &Image, first: First) -> anyhow::Result<Start> {
         vcpus: 1,
         interrupts: false,
     };
-    let vm = Vm::create(&kvm, &ram, image, config)?;
+    let devices = Devices::default();
+    let vm = Vm::create(&kvm, &ram, image, &devices, config)?;
     if first == First::Instruction {
         ram.write_bytes(image.header.ring3_entry - RAM_BASE, &PROGRAM)?;
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use vtax::measure::boot::{Baseline, Spec, boot};
 use vtax::rig::Rig;
-use vtax_reports::estimate::{Series, boot_value};
+use vtax_reports::estimate::{Question, Series, boot_value};
 use vtax_reports::result::Interval;
 use vtax_scenarios::plan::Cell;
 
@@ -32,7 +32,7 @@ pub fn interval(rig: &Rig, cell: &Cell, seed: u64, time: Duration) -> anyhow::Re
             },
         )?;
         known = Some(outcome.known);
-        boots.push(boot_value(&outcome.samples));
+        boots.push(boot_value(&outcome.samples, Question::Ratio));
     }
     let series = Series::new(&boots, cell.measure.pilot_boots);
     eprintln!(

@@ -109,7 +109,7 @@ pub fn of(results: &Results) -> ExitCode {
         FAILED
     } else {
         match results.headline.verdict {
-            Verdict::Holds => 0,
+            Verdict::Holds | Verdict::Cost => 0,
             Verdict::Refuted => REFUTED,
             Verdict::Undecided => UNDECIDED,
             Verdict::NotTestable => HOST,

@@ -16,6 +16,8 @@ use vtax_workloads::machine::{
 
 /// Offset of the interrupt descriptor table, which all vCPUs share.
 pub const IDT: u64 = 0x1000;
+/// Offset of the page directory for the devices' registers.
+pub const DEVICE_DIRECTORY: u64 = 0x2000;
 /// Offset of the top-level page table; the next two levels follow.
 pub const PAGE_TABLES: u64 = 0x1_0000;
 /// Offset of the first vCPU's area.

@@ -12,6 +12,7 @@ use super::BootError;
 use super::block::Stopwatch;
 use super::rendezvous::Rendezvous;
 use super::worker::{Arena, Harvest, Shared, Worker};
+use crate::guest::embedded::devices::Devices;
 use crate::guest::embedded::{Vm, VmConfig};
 use crate::guest::layout;
 use crate::guest::mailbox::Mailbox;
@@ -109,10 +110,12 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
         .baseline_backing
         .map(|backing: Backing| map(BASELINE_BASE, backing))
         .transpose()?;
+    let devices = Devices::default();
     let vm = Vm::create(
         &rig.kvm,
         &ram,
         &rig.image,
+        &devices,
         VmConfig {
             page_size: guest.page_size,
             topology: guest.topology,

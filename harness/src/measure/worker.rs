@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vtax_reports::record::{Marks, Sample, Side};
 use vtax_scenarios::order::{BlockKind, child_seed, round_order};
 use vtax_workloads::abi::{LATENCY_SLOTS, Op};
-use vtax_workloads::{Family, Latencies, Prepare, Workload};
+use vtax_workloads::{Body, Family, Latencies, Prepare, RunFn, SetupFn, Workload};
 
 use super::block::{Block, Stopwatch};
 use super::boot::{Baseline, Known, Spec};
@@ -117,13 +117,7 @@ impl Worker<'_> {
             if self.shared.stopping.load(Ordering::Relaxed) {
                 break;
             }
-            let order = round_order(self.spec.seed, self.spec.cell.id, self.spec.boot, round);
-            for (position, kind) in (0..).zip(order) {
-                let side = match kind {
-                    BlockKind::Native => Side::Native,
-                    BlockKind::Guest => Side::Guest,
-                    BlockKind::Control => Side::Control,
-                };
+            for (position, side) in (0..).zip(self.order(round)) {
                 let mut block = self.block(side, known.iterations)?;
                 if block.answer.checksum != known.checksum {
                     block.sample.marks = block.sample.marks.union(Marks::CHECKSUM);
@@ -135,6 +129,19 @@ impl Worker<'_> {
             }
         }
         Ok(harvest)
+    }
+
+    /// The order of a round's blocks; where the host has no part in it, the guest's block alone.
+    fn order(&self, round: u32) -> impl Iterator<Item = Side> + use<> {
+        let alone = !self.workload.has_native_twin();
+        round_order(self.spec.seed, self.spec.cell.id, self.spec.boot, round)
+            .into_iter()
+            .map(|kind| match kind {
+                BlockKind::Native => Side::Native,
+                BlockKind::Guest => Side::Guest,
+                BlockKind::Control => Side::Control,
+            })
+            .filter(move |&side| side == Side::Guest || !alone)
     }
 
     /// Both sides see the same code at the same address.
@@ -155,6 +162,10 @@ impl Worker<'_> {
 
     /// Lays out the arenas, and lets the guest touch its own, so that no block meets the set-up's page faults.
     fn set_up(&mut self) -> Result<(), BootError> {
+        if matches!(self.workload.body, Body::PerSide(_)) {
+            self.guest(Op::Setup, 0)?;
+            return Ok(());
+        }
         self.native(Op::Setup, 0)?;
         if self.has_own_baseline() {
             // By the native twin: faster, and it leaves the same bytes.
@@ -191,14 +202,22 @@ impl Worker<'_> {
         let params = &self.spec.cell.workload.params;
         let clock = self.stopwatch.clock;
         let most = (self.workload.max_iterations)(params);
+        let side = if self.workload.has_native_twin() {
+            Side::Native
+        } else {
+            Side::Guest
+        };
         let iterations =
             calibrate::iterations(self.spec.cell.measure.block_nanos, most, |count| {
-                self.prepare(Side::Native)?;
-                Ok(clock.nanos(self.native(Op::Run, count)?.ticks))
+                self.prepare(side)?;
+                Ok(clock.nanos(self.untimed(side, count)?.ticks))
             })?;
-        // The reference is this binary's own compilation of the workload: other code, so a miscompiled or
-        // miscomputed payload is noticed.
-        let checksum = self.reference(iterations);
+        let checksum = match self.workload.body {
+            // The reference is this binary's own compilation of the workload: other code, so a miscompiled or
+            // miscomputed payload is noticed.
+            Body::Shared { setup, run } => self.reference(setup, run, iterations),
+            Body::PerSide(_) => self.untimed(side, iterations)?.checksum,
+        };
         Ok(Known {
             iterations,
             checksum,
@@ -206,7 +225,7 @@ impl Worker<'_> {
     }
 
     /// The workload as compiled into the harness, on fresh memory.
-    fn reference(&self, iterations: u64) -> u64 {
+    fn reference(&self, setup: SetupFn, run: RunFn, iterations: u64) -> u64 {
         let params = &self.spec.cell.workload.params;
         let bytes = usize::try_from((self.workload.footprint)(params)).unwrap_or(usize::MAX);
         let mut memory = vec![0; bytes + PAGE];
@@ -217,9 +236,9 @@ impl Worker<'_> {
         let mut latencies = Latencies::new(&mut slots, &mut len, &mut dropped);
         let seed = self.workload_seed();
         if self.workload.prepare == Prepare::Nothing {
-            (self.workload.setup)(arena, params, seed);
+            setup(arena, params, seed);
         }
-        (self.workload.run)(arena, params, iterations, seed, &mut latencies)
+        run(arena, params, iterations, seed, &mut latencies)
     }
 
     /// Runs short blocks on both sides until neither is getting faster on any vCPU.
@@ -229,6 +248,9 @@ impl Worker<'_> {
         let mut best = [f64::INFINITY; 2];
         for (pass, unsettled) in (0..).zip(&shared.unsettled) {
             for (position, side) in [(0, Side::Native), (1, Side::Guest)] {
+                if side == Side::Native && !self.workload.has_native_twin() {
+                    continue;
+                }
                 let mut block = self.block(side, iterations)?;
                 let ticks = block.answer.ticks as f64;
                 let best = &mut best[usize::from(position)];
@@ -298,6 +320,14 @@ impl Worker<'_> {
                 .push((block.sample.side, block.answer.latencies));
         }
         harvest.samples.push(block.sample);
+    }
+
+    /// `iterations` units of work, for what they answer.
+    fn untimed(&mut self, side: Side, iterations: u64) -> Result<Answer, BootError> {
+        match side {
+            Side::Guest => self.guest(Op::Run, iterations),
+            Side::Native | Side::Control => self.native(Op::Run, iterations),
+        }
     }
 
     /// An untimed request on the host.

@@ -3,7 +3,7 @@
 use super::ExportError;
 use crate::result::{CellResult, Direction, Interval, Results, SideSummary, Verdict};
 
-const COLUMNS: [&str; 31] = [
+const COLUMNS: [&str; 37] = [
     "id",
     "scenario",
     "label",
@@ -23,6 +23,12 @@ const COLUMNS: [&str; 31] = [
     "ratio_all_rounds",
     "ratio_all_rounds_low",
     "ratio_all_rounds_high",
+    "cost",
+    "cost_low",
+    "cost_high",
+    "cost_ticks",
+    "cost_ticks_low",
+    "cost_ticks_high",
     "control",
     "control_low",
     "control_high",
@@ -70,7 +76,13 @@ fn row(cell: &CellResult) -> Vec<String> {
     ];
     row.extend(side(cell.native.as_ref()));
     row.extend(side(cell.guest.as_ref()));
-    for interval in [cell.ratio, cell.ratio_all_rounds, cell.control] {
+    for interval in [
+        cell.ratio,
+        cell.ratio_all_rounds,
+        cell.cost,
+        cell.cost_ticks,
+        cell.control,
+    ] {
         row.extend(ends(interval));
     }
     row.extend([
@@ -84,6 +96,7 @@ fn row(cell: &CellResult) -> Vec<String> {
             Verdict::Refuted => "refuted",
             Verdict::Undecided => "undecided",
             Verdict::NotTestable => "not_testable",
+            Verdict::Cost => "cost",
         }
         .to_owned(),
         cell.failed.to_string(),

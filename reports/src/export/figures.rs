@@ -68,6 +68,27 @@ pub fn nanos(nanos: f64) -> String {
     }
 }
 
+/// A cost with its interval, in the unit of most sense: `8.21 µs [8.15, 8.27]`; other units than nanoseconds as they
+/// are.
+#[must_use]
+pub fn cost(cost: &Interval, unit: &str) -> String {
+    if unit == "ns" {
+        format!(
+            "{} [{}, {}]",
+            nanos(cost.value),
+            nanos(cost.low),
+            nanos(cost.high)
+        )
+    } else {
+        format!(
+            "{} {unit} [{}, {}]",
+            figure(cost.value),
+            figure(cost.low),
+            figure(cost.high)
+        )
+    }
+}
+
 /// What became of a cell, in more detail than its [`Verdict`]; the most worrying first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
@@ -83,6 +104,8 @@ pub enum Outcome {
     NotTestable,
     /// [`Verdict::Holds`].
     Holds,
+    /// [`Verdict::Cost`].
+    Cost,
 }
 
 impl Outcome {
@@ -103,6 +126,7 @@ impl Outcome {
     pub const fn of_verdict(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Holds => Self::Holds,
+            Verdict::Cost => Self::Cost,
             Verdict::Refuted => Self::Refuted,
             Verdict::Undecided => Self::Undecided,
             Verdict::NotTestable => Self::NotTestable,
@@ -119,6 +143,7 @@ impl Outcome {
             Self::Undecided => "undecided",
             Self::NotTestable => "not testable",
             Self::Holds => "holds",
+            Self::Cost => "cost",
         }
     }
 
@@ -132,6 +157,7 @@ impl Outcome {
             Self::Undecided => "?",
             Self::NotTestable => "–",
             Self::Holds => "✓",
+            Self::Cost => "·",
         }
     }
 }

@@ -3,7 +3,7 @@
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::ExportError;
-use super::figures::{Outcome, figure, floor, percent_interval};
+use super::figures::{Outcome, cost, figure, floor, percent_interval};
 use crate::result::{CellResult, Results};
 
 /// The document.
@@ -31,12 +31,12 @@ pub(super) fn document(results: &Results) -> Result<Vec<u8>, ExportError> {
 fn test_case(cell: &CellResult, threshold: f64) -> TestCase {
     let outcome = Outcome::of(cell);
     let mut status = match outcome {
-        Outcome::Holds => TestCaseStatus::success(),
+        Outcome::Holds | Outcome::Cost => TestCaseStatus::success(),
         Outcome::Refuted => TestCaseStatus::non_success(NonSuccessKind::Failure),
         Outcome::Failed => TestCaseStatus::non_success(NonSuccessKind::Error),
         Outcome::Anomaly | Outcome::Undecided | Outcome::NotTestable => TestCaseStatus::skipped(),
     };
-    if outcome != Outcome::Holds {
+    if !matches!(outcome, Outcome::Holds | Outcome::Cost) {
         status.set_type(outcome.word());
         status.set_message(cell.anomaly.as_deref().unwrap_or(&cell.reason));
     }
@@ -52,6 +52,14 @@ fn test_case(cell: &CellResult, threshold: f64) -> TestCase {
             cell.boots,
             cell.rounds,
             unit = cell.unit,
+        ));
+    }
+    if let Some(of) = &cell.cost {
+        case.set_system_out(format!(
+            "cost {}, {} boots, {} rounds",
+            cost(of, &cell.unit),
+            cell.boots,
+            cell.rounds
         ));
     }
     case

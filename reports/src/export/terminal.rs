@@ -5,7 +5,7 @@ use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, LineStyle, Table,
 };
 
-use super::figures::{NONE, Outcome, figure, floor, percent_interval};
+use super::figures::{NONE, Outcome, cost, figure, floor, percent_interval};
 use crate::result::{CellResult, Results, SideSummary};
 
 /// Below this many columns the two sides' figures move under the cell's label.
@@ -61,7 +61,7 @@ fn row(cell: &CellResult, roomy: bool, threshold: f64) -> Vec<Cell> {
     };
     let (native, guest) = (value(&cell.native), value(&cell.guest));
     let label = printable(&cell.label);
-    let unit = if cell.native.is_some() {
+    let unit = if cell.guest.is_some() {
         printable(&cell.unit)
     } else {
         String::new()
@@ -69,7 +69,11 @@ fn row(cell: &CellResult, roomy: bool, threshold: f64) -> Vec<Cell> {
     let mut row = if roomy {
         vec![
             Cell::new(label),
-            Cell::new(format!("{native} {unit}")),
+            Cell::new(if cell.native.is_some() {
+                format!("{native} {unit}")
+            } else {
+                native
+            }),
             Cell::new(format!("{guest} {unit}")),
         ]
     } else if cell.native.is_some() {
@@ -79,17 +83,17 @@ fn row(cell: &CellResult, roomy: bool, threshold: f64) -> Vec<Cell> {
     };
     let outcome = Outcome::of(cell);
     row.extend([
-        Cell::new(
-            cell.ratio
-                .as_ref()
-                .map_or(NONE.to_owned(), |ratio| percent_interval(ratio, threshold)),
-        ),
+        Cell::new(match (&cell.ratio, &cell.cost) {
+            (Some(ratio), _) => percent_interval(ratio, threshold),
+            (None, Some(of)) => cost(of, &cell.unit),
+            (None, None) => NONE.to_owned(),
+        }),
         Cell::new(cell.noise_floor.map_or(NONE.to_owned(), floor)),
         Cell::new(format!("{} {}", outcome.sign(), outcome.word())).fg(match outcome {
             Outcome::Holds => Color::Green,
             Outcome::Refuted | Outcome::Failed => Color::Red,
             Outcome::Anomaly | Outcome::Undecided => Color::Yellow,
-            Outcome::NotTestable => Color::DarkGrey,
+            Outcome::NotTestable | Outcome::Cost => Color::DarkGrey,
         }),
     ]);
     row

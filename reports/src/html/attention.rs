@@ -28,7 +28,7 @@ impl<'a> Attention<'a> {
         let worrying = || {
             by_worry(results)
                 .into_iter()
-                .filter(|cell| Outcome::of(cell) != Outcome::Holds)
+                .filter(|cell| !matches!(Outcome::of(cell), Outcome::Holds | Outcome::Cost))
         };
         Self {
             items: worrying()

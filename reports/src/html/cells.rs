@@ -2,7 +2,7 @@
 
 use super::noise::left_out;
 use super::words::{Badge, ends, median, reason, share};
-use crate::export::figures::{NONE, floor};
+use crate::export::figures::{NONE, cost, floor};
 use crate::result::{CellResult, Results};
 
 /// One row; the keys sort it where the text would not.
@@ -41,7 +41,10 @@ impl<'a> Row<'a> {
             id: cell.id,
             label: &cell.label,
             badge: Badge::of(cell),
-            share: share(cell.ratio.as_ref(), threshold),
+            share: match &cell.cost {
+                Some(of) => cost(of, &cell.unit),
+                None => share(cell.ratio.as_ref(), threshold),
+            },
             share_key: key(cell.ratio.map(|ratio| ratio.value)),
             ends: ends(cell.ratio.as_ref(), threshold),
             native: median(cell.native.as_ref()),

@@ -158,6 +158,8 @@ mod tests {
             guest: None,
             ratio: None,
             ratio_all_rounds: None,
+            cost: None,
+            cost_ticks: None,
             control: None,
             noise_floor: None,
             boots: 0,

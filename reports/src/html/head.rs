@@ -104,13 +104,14 @@ fn gauge(results: &Results) -> Option<Gauge> {
 
 fn counts(results: &Results) -> Vec<Count> {
     /// What was hoped for, what was measured otherwise, what was not measured.
-    const ORDER: [Outcome; 6] = [
+    const ORDER: [Outcome; 7] = [
         Outcome::Holds,
         Outcome::Refuted,
         Outcome::Undecided,
         Outcome::Anomaly,
         Outcome::Failed,
         Outcome::NotTestable,
+        Outcome::Cost,
     ];
     ORDER
         .into_iter()

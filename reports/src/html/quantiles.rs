@@ -1,7 +1,7 @@
 //! Latency quantiles of both sides, for workloads that time each operation.
 
 use super::scale::{Axis, Tick, place};
-use crate::export::figures::nanos;
+use crate::export::figures::{NONE, nanos};
 use crate::result::{CellResult, Interval, QuantileRow, Results};
 
 /// Most plots.
@@ -72,16 +72,24 @@ impl<'a> Plot<'a> {
             rows.iter().map(depth).fold(f64::INFINITY, f64::min) - MARGIN,
             rows.iter().map(depth).fold(0.0, f64::max) + MARGIN,
         );
-        let intervals = || rows.iter().flat_map(|row| [row.native, row.guest]);
+        let intervals = || {
+            rows.iter()
+                .flat_map(|row| row.native.into_iter().chain([row.guest]))
+        };
         let low = intervals().map(|i| i.low).fold(f64::INFINITY, f64::min);
         let high = intervals().map(|i| i.high).fold(0.0, f64::max);
         let y = Axis::log(low.max(0.1) / 1.3, high * 1.3);
-        let path = |side: fn(&QuantileRow) -> Interval| {
+        let path = |side: fn(&QuantileRow) -> Option<Interval>| {
             let points: Vec<String> = rows
                 .iter()
-                .map(|row| format!("{:.2} {:.2}", x.at(depth(row)), y.down(side(row).value)))
+                .filter_map(|row| Some((depth(row), side(row)?)))
+                .map(|(depth, side)| format!("{:.2} {:.2}", x.at(depth), y.down(side.value)))
                 .collect();
-            format!("M{}", points.join("L"))
+            if points.is_empty() {
+                String::new()
+            } else {
+                format!("M{}", points.join("L"))
+            }
         };
         let point = |row: &QuantileRow, class, side: Interval| Point {
             class,
@@ -118,14 +126,14 @@ impl<'a> Plot<'a> {
                 })
                 .collect(),
             native_path: path(|row| row.native),
-            guest_path: path(|row| row.guest),
+            guest_path: path(|row| Some(row.guest)),
             points: rows
                 .iter()
                 .flat_map(|row| {
-                    [
-                        point(row, "native", row.native),
-                        point(row, "guest", row.guest),
-                    ]
+                    row.native
+                        .map(|native| point(row, "native", native))
+                        .into_iter()
+                        .chain([point(row, "guest", row.guest)])
                 })
                 .collect(),
             rows: rows.iter().map(Row::new).collect(),
@@ -135,18 +143,19 @@ impl<'a> Plot<'a> {
 
 impl Row {
     fn new(row: &QuantileRow) -> Self {
-        let added = row.guest.value - row.native.value;
+        let added = row.native.map(|native| row.guest.value - native.value);
         Self {
             name: name(row.quantile),
-            native: nanos(row.native.value),
-            native_range: range(&row.native),
+            native: row
+                .native
+                .map_or(NONE.to_owned(), |native| nanos(native.value)),
+            native_range: row.native.as_ref().map_or(String::new(), range),
             guest: nanos(row.guest.value),
             guest_range: range(&row.guest),
-            added: format!(
-                "{}{}",
-                if added < 0.0 { "−" } else { "+" },
-                nanos(added.abs())
-            ),
+            added: added.map_or(NONE.to_owned(), |added| {
+                let sign = if added < 0.0 { "−" } else { "+" };
+                format!("{sign}{}", nanos(added.abs()))
+            }),
         }
     }
 }

@@ -26,6 +26,7 @@ impl Badge {
                 Outcome::Undecided => "undecided",
                 Outcome::NotTestable => "untestable",
                 Outcome::Holds => "holds",
+                Outcome::Cost => "cost",
             },
             sign: outcome.sign(),
             word: outcome.word(),

@@ -13,11 +13,31 @@ pub const TREATMENT: &str = "A round with a void block (the two clocks disagree,
     for that it keeps all its rounds that are not void, and their median absorbs what it can. Warm-up blocks never count, and a boot without a round that \
     counts is dropped.";
 
+/// What a cell's boots are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// How much of native the guest keeps.
+    Ratio,
+    /// What an operation costs in the guest, where the host has nothing to compare it with.
+    Cost,
+}
+
+impl Question {
+    /// What is asked of a workload's cells.
+    #[must_use]
+    pub fn of(workload: &str) -> Self {
+        match vtax_workloads::find(workload) {
+            Some((_, workload)) if !workload.has_native_twin() => Self::Cost,
+            _ => Self::Ratio,
+        }
+    }
+}
+
 /// What one boot says. All values are natural logarithms.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BootValue {
-    /// Guest performance as a share of native, ln(native time / guest time): 0 is no loss. Feeds
-    /// [`super::stein::sample_size`].
+    /// Guest performance as a share of native, ln(native time / guest time): 0 is no loss. For [`Question::Cost`] the
+    /// native time is one tick. Feeds [`super::stein::sample_size`].
     pub log_ratio: f64,
     /// The same with no round set aside for spoiling.
     pub log_ratio_all: f64,
@@ -47,8 +67,8 @@ pub struct Boot {
 
 /// The values of one boot from its samples, in any order; `None` where no round counts.
 #[must_use]
-pub fn boot_value(samples: &[Sample]) -> Option<BootValue> {
-    Boot::new(samples).value
+pub fn boot_value(samples: &[Sample], question: Question) -> Option<BootValue> {
+    Boot::new(samples, question).value
 }
 
 /// The blocks of one round.
@@ -83,23 +103,31 @@ impl Round {
         self.vcpus[side] += 1;
     }
 
-    /// Whether every side was measured on the same number of vCPUs.
-    fn is_complete(&self) -> bool {
-        self.vcpus[0] > 0 && self.vcpus.iter().all(|&count| count == self.vcpus[0])
+    /// Whether every side that takes part was measured, and on the same number of vCPUs.
+    fn is_complete(&self, question: Question) -> bool {
+        let [native, guest, control] = self.vcpus;
+        match question {
+            Question::Ratio => native > 0 && guest == native && control == native,
+            Question::Cost => guest > 0,
+        }
     }
 
     /// `None` where the round is void or incomplete.
-    fn times(&self) -> Option<Times> {
-        if self.marks.is_void() || self.empty || !self.is_complete() {
+    fn times(&self, question: Question) -> Option<Times> {
+        if self.marks.is_void() || self.empty || !self.is_complete(question) {
             return None;
         }
         // The harmonic mean of the vCPUs' times: the time at which equal vCPUs would reach the same throughput.
         let time =
             |side: Side| (f64::from(self.vcpus[side as usize]) / self.speed[side as usize]).ln();
+        let native = |side| match question {
+            Question::Ratio => time(side),
+            Question::Cost => 0.0,
+        };
         Some(Times {
-            native: time(Side::Native),
+            native: native(Side::Native),
             guest: time(Side::Guest),
-            control: time(Side::Control),
+            control: native(Side::Control),
             spoiled: self.marks.is_spoiled(),
         })
     }
@@ -108,9 +136,9 @@ impl Round {
 impl Boot {
     /// Digests the samples of one boot, in any order.
     #[must_use]
-    pub fn new(samples: &[Sample]) -> Self {
+    pub fn new(samples: &[Sample], question: Question) -> Self {
         let rounds = rounds(samples);
-        let times: Vec<Option<Times>> = rounds.iter().map(Round::times).collect();
+        let times: Vec<Option<Times>> = rounds.iter().map(|round| round.times(question)).collect();
         let all: Vec<Times> = times.iter().copied().flatten().collect();
         let clean: Vec<Times> = all.iter().copied().filter(|round| !round.spoiled).collect();
         let disturbed = clean.is_empty();
@@ -118,9 +146,9 @@ impl Boot {
         let counts: Vec<bool> = times.iter().map(counts).collect();
         Self {
             value: value(if disturbed { &all } else { &clean }, &all, disturbed),
-            left_out: left_out(samples, &rounds, &counts),
+            left_out: left_out(samples, &rounds, &counts, question),
             left_out_with_boot: if disturbed {
-                left_out(samples, &rounds, &vec![false; rounds.len()])
+                left_out(samples, &rounds, &vec![false; rounds.len()], question)
             } else {
                 BTreeMap::new()
             },
@@ -176,7 +204,12 @@ fn rounds(samples: &[Sample]) -> Vec<Round> {
 }
 
 /// Counts the blocks of the rounds that do not count.
-fn left_out(samples: &[Sample], rounds: &[Round], counts: &[bool]) -> BTreeMap<&'static str, u64> {
+fn left_out(
+    samples: &[Sample],
+    rounds: &[Round],
+    counts: &[bool],
+    question: Question,
+) -> BTreeMap<&'static str, u64> {
     let mut reasons = BTreeMap::new();
     if counts.iter().all(|&counts| counts) {
         return reasons;
@@ -192,7 +225,7 @@ fn left_out(samples: &[Sample], rounds: &[Round], counts: &[bool]) -> BTreeMap<&
             "empty"
         } else if let Some(mark) = gravest(sample.marks) {
             mark
-        } else if rounds[place].is_complete() {
+        } else if rounds[place].is_complete(question) {
             "paired"
         } else {
             "incomplete"
@@ -263,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_takes_twice_as_long_keeps_half() {
-        let value = boot_value(&round(0, [100, 200, 100], Marks::CLEAN)).unwrap();
+        let value = boot_value(&round(0, [100, 200, 100], Marks::CLEAN), Question::Ratio).unwrap();
         assert!(close(value.log_ratio, 0.5_f64.ln()));
         assert!(close(value.log_ratio_all, value.log_ratio));
         assert!(close(value.log_control, 0.0));
@@ -274,7 +307,7 @@ mod tests {
 
     #[test]
     fn native_is_the_mean_of_the_logs_of_native_and_control() {
-        let value = boot_value(&round(0, [100, 200, 400], Marks::CLEAN)).unwrap();
+        let value = boot_value(&round(0, [100, 200, 400], Marks::CLEAN), Question::Ratio).unwrap();
         assert!(close(value.log_ratio, 0.0));
         assert!(close(value.log_control, 0.25_f64.ln()));
     }
@@ -283,7 +316,7 @@ mod tests {
     fn a_spoiled_round_is_set_aside_with_its_partners() {
         let mut samples = round(0, [100, 100, 100], Marks::CLEAN).to_vec();
         samples.extend(round(1, [100, 900, 100], Marks::PREEMPTED));
-        let boot = Boot::new(&samples);
+        let boot = Boot::new(&samples, Question::Ratio);
         let value = boot.value.unwrap();
         assert!(close(value.log_ratio, 0.0));
         assert!(value.log_ratio_all < -0.5);
@@ -296,7 +329,7 @@ mod tests {
     fn a_boot_without_a_clean_round_keeps_all_and_says_so() {
         let mut samples = round(0, [100, 200, 100], Marks::STEAL).to_vec();
         samples.extend(round(1, [100, 200, 100], Marks::MIGRATION));
-        let boot = Boot::new(&samples);
+        let boot = Boot::new(&samples, Question::Ratio);
         let value = boot.value.unwrap();
         assert_eq!((value.rounds, value.disturbed), (2, true));
         assert!(close(value.log_ratio, 0.5_f64.ln()));
@@ -307,15 +340,21 @@ mod tests {
 
     #[test]
     fn void_incomplete_and_empty_rounds_never_count() {
-        let void = Boot::new(&round(0, [100, 50, 100], Marks::CLOCK.union(Marks::STEAL)));
+        let void = Boot::new(
+            &round(0, [100, 50, 100], Marks::CLOCK.union(Marks::STEAL)),
+            Question::Ratio,
+        );
         assert_eq!(void.value, None);
         assert_eq!(void.left_out, BTreeMap::from([("clock", 1), ("paired", 2)]));
 
-        let incomplete = Boot::new(&round(0, [100, 100, 100], Marks::CLEAN)[..2]);
+        let incomplete = Boot::new(
+            &round(0, [100, 100, 100], Marks::CLEAN)[..2],
+            Question::Ratio,
+        );
         assert_eq!(incomplete.value, None);
         assert_eq!(incomplete.left_out, BTreeMap::from([("incomplete", 2)]));
 
-        let empty = Boot::new(&round(0, [100, 0, 100], Marks::CLEAN));
+        let empty = Boot::new(&round(0, [100, 0, 100], Marks::CLEAN), Question::Ratio);
         assert_eq!(empty.value, None);
         assert_eq!(
             empty.left_out,
@@ -332,9 +371,18 @@ mod tests {
                 ..sample
             }),
         );
-        let boot = Boot::new(&samples);
+        let boot = Boot::new(&samples, Question::Ratio);
         assert!(close(boot.value.unwrap().log_ratio, 0.0));
         assert!(boot.left_out.is_empty());
+    }
+
+    #[test]
+    fn a_cost_needs_the_guest_alone() {
+        let samples = [block(0, Side::Guest, 0, 250, Marks::CLEAN)];
+        let value = boot_value(&samples, Question::Cost).unwrap();
+        assert!(close(value.log_ratio, -250_f64.ln()));
+        assert!(close(value.log_guest_ticks, 250_f64.ln()));
+        assert_eq!(boot_value(&samples, Question::Ratio), None);
     }
 
     #[test]
@@ -346,9 +394,13 @@ mod tests {
             samples.push(block(0, Side::Control, vcpu, 100, Marks::CLEAN));
         }
         // 1/100 + 1/300 of 2/100.
-        let value = boot_value(&samples).unwrap();
+        let value = boot_value(&samples, Question::Ratio).unwrap();
         assert!(close(value.log_ratio, (2.0_f64 / 3.0).ln()));
         samples.pop();
-        assert_eq!(boot_value(&samples), None, "a vCPU without its control");
+        assert_eq!(
+            boot_value(&samples, Question::Ratio),
+            None,
+            "a vCPU without its control"
+        );
     }
 }

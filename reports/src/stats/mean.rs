@@ -15,6 +15,15 @@ pub struct LogMean {
 }
 
 impl LogMean {
+    /// The mean of the inverse values.
+    #[must_use]
+    pub fn inverse(self) -> Self {
+        Self {
+            mean: -self.mean,
+            ..self
+        }
+    }
+
     /// Half the length of the interval on the log scale; for small values the relative half-width of the ratio.
     #[must_use]
     pub fn half_width(&self, confidence: f64) -> f64 {

@@ -10,20 +10,26 @@
 
 use hdrhistogram::Histogram;
 
+use super::boot::Question;
 use super::stein;
 use crate::record::Side;
 use crate::result::{Interval, QuantileRow};
 use crate::store::LatencyLog;
 
 /// The quantiles that are reported, where a boot has enough operations to tell them.
-pub const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 1.0];
+pub const QUANTILES: [f64; 6] = [0.5, 0.9, 0.99, 0.999, 0.9999, 1.0];
 
 /// How many operations of a boot must lie above a quantile before the boot can tell it.
 const LEAST_ABOVE: f64 = 5.0;
 
-/// The quantiles of `cell` in nanoseconds; a quantile that fewer than two boots of either side can tell is missing.
+/// The quantiles of `cell` in nanoseconds; a quantile that fewer than two boots of a side can tell is missing.
 #[must_use]
-pub fn rows(latencies: &LatencyLog, cell: u32, confidence: f64) -> Vec<QuantileRow> {
+pub fn rows(
+    latencies: &LatencyLog,
+    cell: u32,
+    question: Question,
+    confidence: f64,
+) -> Vec<QuantileRow> {
     let interval = |side, quantile| {
         let boots = latencies.boots(cell, side);
         over_boots(boots.map(|(_, histogram)| histogram), quantile, confidence)
@@ -33,7 +39,10 @@ pub fn rows(latencies: &LatencyLog, cell: u32, confidence: f64) -> Vec<QuantileR
         .filter_map(|quantile| {
             Some(QuantileRow {
                 quantile,
-                native: interval(Side::Native, quantile)?,
+                native: match question {
+                    Question::Ratio => Some(interval(Side::Native, quantile)?),
+                    Question::Cost => None,
+                },
                 guest: interval(Side::Guest, quantile)?,
             })
         })
@@ -94,24 +103,25 @@ mod tests {
 
     #[test]
     fn known_quantiles_are_found_with_the_spread_of_the_boots() {
-        let rows = rows(&log(10_000, 3), 3, 0.95);
+        let rows = rows(&log(60_000, 3), 3, Question::Ratio, 0.95);
         assert_eq!(rows.len(), QUANTILES.len());
         for row in rows {
             // 102.5 is the middle of the boots' scales.
-            let expected = 102.5 * 10_000.0 * row.quantile;
-            assert!((row.native.value / expected - 1.0).abs() < 2e-3, "{row:?}");
+            let expected = 102.5 * 60_000.0 * row.quantile;
+            let native = row.native.unwrap();
+            assert!((native.value / expected - 1.0).abs() < 2e-3, "{row:?}");
             assert!(
-                (row.guest.value / row.native.value - 3.0).abs() < 6e-3,
+                (row.guest.value / native.value - 3.0).abs() < 6e-3,
                 "{row:?}"
             );
-            assert!(row.native.low < expected * 0.99 && row.native.high > expected * 1.01);
-            assert!(row.native.low > expected * 0.97 && row.native.high < expected * 1.03);
+            assert!(native.low < expected * 0.99 && native.high > expected * 1.01);
+            assert!(native.low > expected * 0.97 && native.high < expected * 1.03);
         }
     }
 
     #[test]
     fn a_quantile_beyond_the_operations_is_not_invented() {
-        let quantiles: Vec<f64> = rows(&log(100, 1), 3, 0.95)
+        let quantiles: Vec<f64> = rows(&log(100, 1), 3, Question::Ratio, 0.95)
             .iter()
             .map(|row| row.quantile)
             .collect();
@@ -120,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_cell_without_latencies_has_no_rows() {
-        assert!(rows(&log(100, 1), 4, 0.95).is_empty());
+        assert!(rows(&log(100, 1), 4, Question::Ratio, 0.95).is_empty());
+        assert!(rows(&log(100, 1), 4, Question::Cost, 0.95).is_empty());
     }
 
     #[test]
@@ -133,7 +144,7 @@ mod tests {
                 }
             }
         }
-        let row = &rows(&log, 0, 0.95)[0];
+        let row = &rows(&log, 0, Question::Ratio, 0.95)[0];
         assert!(row.guest.low <= 40.0 && row.guest.high >= 41.0, "{row:?}");
     }
 }

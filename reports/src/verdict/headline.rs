@@ -20,6 +20,8 @@ struct Deciding<'a> {
     not_testable: Vec<Judged<'a>>,
     failed: Vec<Judged<'a>>,
     unfinished: Vec<Judged<'a>>,
+    /// How many cells have a cost and no ratio.
+    costs: usize,
 }
 
 /// Judges the run: the geometric mean over the cells that decide its claim, a fixed set.
@@ -36,7 +38,9 @@ pub fn headline(
     let claim = &record.plan.claim;
     let mut cells = Deciding::default();
     for judged in measured.iter().zip(judgements) {
-        if decides(judged.0.cell, claim.over) {
+        if judged.1.verdict == Verdict::Cost {
+            cells.costs += 1;
+        } else if decides(judged.0.cell, claim.over) {
             cells.sort_in(judged);
         }
     }
@@ -75,6 +79,9 @@ fn decides(cell: &Cell, over: ClaimOver) -> bool {
     let Some((_, workload)) = vtax_workloads::find(&cell.workload.name) else {
         return false;
     };
+    if !workload.has_native_twin() {
+        return false;
+    }
     match over {
         ClaimOver::Cpu => workload.family == Family::Cpu,
         ClaimOver::Memory => workload.family == Family::Memory,
@@ -149,7 +156,7 @@ impl<'a> Deciding<'a> {
         let ending = match verdict {
             Verdict::Holds => "holds".to_owned(),
             Verdict::Refuted => "is refuted".to_owned(),
-            Verdict::Undecided | Verdict::NotTestable => {
+            Verdict::Undecided | Verdict::NotTestable | Verdict::Cost => {
                 format!(
                     "is undecided, {}",
                     self.why_undecided(mean, ratio, threshold)
@@ -188,6 +195,13 @@ impl<'a> Deciding<'a> {
                 words::count(self.unfinished.len(), "cell")
             );
             return (Verdict::Undecided, sentence);
+        }
+        if self.costs > 0 && self.failed.is_empty() && self.not_testable.is_empty() {
+            let costs = words::count(self.costs, "cost");
+            return (
+                Verdict::Cost,
+                format!("{costs} measured, and nothing that could be compared with native"),
+            );
         }
         let reason = match self.failed.first().or(self.not_testable.first()) {
             Some((_, judgement)) => judgement.reason.trim_end_matches('.').to_owned(),

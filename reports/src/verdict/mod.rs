@@ -11,6 +11,7 @@ use vtax_scenarios::plan::Cell;
 
 use crate::record::NotMeasured;
 use crate::result::{Interval, Verdict};
+use crate::stats::boot::Question;
 use crate::stats::mean::LogMean;
 
 /// More measuring time than this is no advice any more: the host does not stay the same for so long.
@@ -23,7 +24,10 @@ pub struct Measured<'a> {
     pub cell: &'a Cell,
     /// Why it was not measured, where it was not.
     pub not_measured: Option<&'a NotMeasured>,
-    /// Guest performance as a share of native; `None` with fewer than two boots that count.
+    /// What its boots were asked.
+    pub question: Question,
+    /// Guest performance as a share of native, or for [`Question::Cost`] the inverse of the cost in ticks; `None` with
+    /// fewer than two boots that count.
     pub ratio: Option<LogMean>,
     /// Native against native.
     pub control: Option<LogMean>,
@@ -87,6 +91,10 @@ pub fn judge(
     let Some((mean, ratio)) = measured.ratio.zip(measured.interval(measured.ratio)) else {
         return judgement(Verdict::Undecided, too_few_boots(measured, cut_short));
     };
+    if measured.question == Question::Cost {
+        let reason = "The host has nothing to compare with: the cost is the result.".to_owned();
+        return judgement(Verdict::Cost, reason + &remarks(measured));
+    }
     let anomaly = (ratio.low > 1.0 + noise_floor.unwrap_or(0.0))
         .then(|| anomaly(measured.cell, nested_under));
     let (verdict, mut reason) = match &anomaly {
@@ -107,14 +115,26 @@ pub fn judge(
             1.0 / (1.0 - control.confidence)
         );
     }
+    reason += &remarks(measured);
+    Judgement {
+        verdict,
+        reason,
+        anomaly,
+        noise_floor,
+    }
+}
+
+/// What a reader must know of the boots behind a result, each a sentence with a space before it.
+fn remarks(measured: &Measured<'_>) -> String {
+    let mut remarks = String::new();
     if let Some(correlation) = measured.serial_correlation {
-        reason += &format!(
+        remarks += &format!(
             " Its boots follow each other (correlation {correlation:.2}), so the interval is too narrow: more cells in \
              the scenario would set them apart in time."
         );
     }
     if measured.boots_unsettled > 0 {
-        reason += &format!(
+        remarks += &format!(
             " {} of {} had not settled when their warm-up ended.",
             measured.boots_unsettled,
             words::count(measured.boots_measured, "boot")
@@ -122,17 +142,12 @@ pub fn judge(
     }
     let dropped = measured.boots_measured.saturating_sub(measured.boots);
     if dropped > 0 {
-        reason += &format!(
+        remarks += &format!(
             " {dropped} of {} left out as void or disturbed.",
             words::count(measured.boots_measured, "boot")
         );
     }
-    Judgement {
-        verdict,
-        reason,
-        anomaly,
-        noise_floor,
-    }
+    remarks
 }
 
 /// The largest distance of the control's interval from 1: what a cell cannot tell from nothing.
@@ -149,7 +164,7 @@ fn against(ratio: &Interval, mean: &LogMean, threshold: f64, time: Duration) -> 
     let reason = match verdict {
         Verdict::Holds => format!("The whole interval {ends} is at or above {limit}."),
         Verdict::Refuted => format!("The whole interval {ends} is below {limit}."),
-        Verdict::Undecided | Verdict::NotTestable => format!(
+        Verdict::Undecided | Verdict::NotTestable | Verdict::Cost => format!(
             "The interval {ends} straddles {limit}: {}.",
             outlook(mean, ratio.confidence, threshold, time)
         ),

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp1, StandardNormal, StudentT};
 use rayon::prelude::*;
 use vtax_reports::{
-    estimate::{BootValue, boot_value},
+    estimate::{BootValue, Question, boot_value},
     record::{Marks, Sample, Side},
     stats::{mean::LogMean, series::Series},
 };
@@ -277,7 +277,7 @@ pub struct Run {
 /// Measures a cell as `vtax run` does: pilot, one computation of the size, at most `cap` boots.
 pub fn run(machine: &mut Machine, cap: u32) -> Run {
     let mut boots: Vec<Option<BootValue>> = (0..PILOT)
-        .map(|boot| boot_value(&machine.boot(boot)))
+        .map(|boot| boot_value(&machine.boot(boot), Question::Ratio))
         .collect();
     let mut series = Series::from_pilot(&boots);
     let size = series.size(HALF_WIDTH, CONFIDENCE) as usize;
@@ -285,7 +285,7 @@ pub fn run(machine: &mut Machine, cap: u32) -> Run {
         if series.boots.len() >= size {
             break;
         }
-        let value = boot_value(&machine.boot(boot));
+        let value = boot_value(&machine.boot(boot), Question::Ratio);
         series.push(value);
         boots.push(value);
     }

@@ -8,7 +8,7 @@ use core::arch::x86_64::{
 
 use crate::catalogue::unlimited;
 use crate::mix::{fill, fold, mix, words};
-use crate::{Direction, Family, Features, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
+use crate::{Body, Direction, Family, Features, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
 const CHUNK_BLOCKS: usize = 256;
 const CHUNKS: usize = 32;
@@ -35,8 +35,7 @@ pub(crate) const ENTRY: Workload = Workload {
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
     latencies: false,
-    setup,
-    run,
+    body: Body::Shared { setup, run },
 };
 
 type RoundKeys = [__m128i; ROUND_KEYS];

@@ -4,7 +4,7 @@ use core::arch::x86_64::{_bzhi_u64, _lzcnt_u64, _pdep_u64, _pext_u64, _popcnt64,
 
 use crate::catalogue::unlimited;
 use crate::mix::{fill, fold, words};
-use crate::{Direction, Family, Features, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
+use crate::{Body, Direction, Family, Features, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
 const PAIRS: usize = 4096;
 const BATCH: usize = 32;
@@ -27,8 +27,7 @@ pub(crate) const ENTRY: Workload = Workload {
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
     latencies: false,
-    setup,
-    run,
+    body: Body::Shared { setup, run },
 };
 
 fn setup(arena: &mut [u8], _params: &[u64; MAX_PARAMS], seed: u64) {

@@ -2,7 +2,7 @@
 
 use crate::catalogue::{baseline, unlimited};
 use crate::mix::{fill, fold, mix, words};
-use crate::{Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
+use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
 const PROGRAM: usize = 512;
 const INSTRUCTIONS: u32 = 128;
@@ -25,8 +25,7 @@ pub(crate) const ENTRY: Workload = Workload {
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
     latencies: false,
-    setup,
-    run,
+    body: Body::Shared { setup, run },
 };
 
 /// A program is random words; every word is a valid instruction.

@@ -4,7 +4,7 @@ use core::hint::black_box;
 
 use crate::catalogue::{baseline, unlimited};
 use crate::mix::{fill, words};
-use crate::{Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
+use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
 const CHAINS: usize = 512;
 const DEPTH: usize = 16;
@@ -29,8 +29,7 @@ pub(crate) const ENTRY: Workload = Workload {
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
     latencies: false,
-    setup,
-    run,
+    body: Body::Shared { setup, run },
 };
 
 fn setup(arena: &mut [u8], _params: &[u64; MAX_PARAMS], seed: u64) {

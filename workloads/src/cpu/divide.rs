@@ -2,7 +2,7 @@
 
 use crate::catalogue::{baseline, unlimited};
 use crate::mix::{fill, fold, words};
-use crate::{Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
+use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
 const PAIRS: usize = 4096;
 
@@ -24,8 +24,7 @@ pub(crate) const ENTRY: Workload = Workload {
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
     latencies: false,
-    setup,
-    run,
+    body: Body::Shared { setup, run },
 };
 
 fn setup(arena: &mut [u8], _params: &[u64; MAX_PARAMS], seed: u64) {

@@ -2,7 +2,7 @@
 
 use crate::catalogue::{baseline, unlimited};
 use crate::mix::{fill, fold, mix, words};
-use crate::{Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
+use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
 const SLOT_BITS: u32 = 15;
 const SLOTS: usize = 1 << SLOT_BITS;
@@ -29,8 +29,7 @@ pub(crate) const ENTRY: Workload = Workload {
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
     latencies: false,
-    setup,
-    run,
+    body: Body::Shared { setup, run },
 };
 
 /// A key and its payload; key 0 marks an empty slot. A row's key is never 0.

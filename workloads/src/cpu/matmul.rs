@@ -12,7 +12,8 @@ use core::arch::x86_64::{
 use crate::catalogue::unlimited;
 use crate::mix::{fill, fold, words};
 use crate::{
-    Direction, Family, Features, Latencies, MAX_PARAMS, Metric, Param, ParamKind, Prepare, Workload,
+    Body, Direction, Family, Features, Latencies, MAX_PARAMS, Metric, Param, ParamKind, Prepare,
+    Workload,
 };
 
 /// Rows and columns of a tile.
@@ -53,8 +54,7 @@ pub(crate) const ENTRY: Workload = Workload {
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
     latencies: false,
-    setup,
-    run,
+    body: Body::Shared { setup, run },
 };
 
 /// Row by row. Matrices are stored tile by tile, row by row.

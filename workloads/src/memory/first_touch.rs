@@ -7,7 +7,7 @@ use super::{MIB, size};
 use crate::catalogue::baseline;
 use crate::mix::{fold, mix, words};
 use crate::payload::tsc;
-use crate::{Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
+use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
 const PAGE_BYTES: u64 = 4096;
 const PAGE_WORDS: usize = 512;
@@ -35,8 +35,7 @@ pub(crate) const ENTRY: Workload = Workload {
     prepare: Prepare::Discard,
     max_iterations: pages,
     latencies: true,
-    setup,
-    run,
+    body: Body::Shared { setup, run },
 };
 
 fn pages(params: &[u64; MAX_PARAMS]) -> u64 {

@@ -3,7 +3,7 @@
 use super::chase::{Chase, LOADS};
 use super::{KIB, MIB, size};
 use crate::catalogue::{baseline, unlimited};
-use crate::{Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
+use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
 const LINE_BYTES: u64 = 64;
 
@@ -30,8 +30,7 @@ pub(crate) const ENTRY: Workload = Workload {
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
     latencies: false,
-    setup,
-    run,
+    body: Body::Shared { setup, run },
 };
 
 fn chase(params: &[u64; MAX_PARAMS]) -> Chase {

@@ -3,7 +3,7 @@
 use super::{KIB, MIB, size};
 use crate::catalogue::{baseline, unlimited};
 use crate::mix::{fold, mix, words};
-use crate::{Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
+use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
 const UPDATES: u64 = 64;
 
@@ -31,8 +31,7 @@ pub(crate) const ENTRY: Workload = Workload {
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
     latencies: false,
-    setup,
-    run,
+    body: Body::Shared { setup, run },
 };
 
 /// The upper half of a table word keeps the word's index, the lower half is what updates change.

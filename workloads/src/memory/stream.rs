@@ -6,7 +6,7 @@ use super::{KIB, MIB, size};
 use crate::catalogue::{baseline, unlimited};
 use crate::mix::{fold, mix, words};
 use crate::{
-    Direction, Family, Latencies, MAX_PARAMS, Metric, Param, ParamKind, Prepare, Workload,
+    Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Param, ParamKind, Prepare, Workload,
 };
 
 const COPY: u64 = 0;
@@ -58,8 +58,7 @@ pub(crate) const ENTRY: Workload = Workload {
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
     latencies: false,
-    setup,
-    run,
+    body: Body::Shared { setup, run },
 };
 
 type Line = [f64; LINE];

@@ -5,6 +5,7 @@
 //! ```
 
 pub mod cpuid;
+pub mod devices;
 pub mod registers;
 pub mod tables;
 pub mod vcpu;
@@ -16,6 +17,7 @@ use vtax_scenarios::plan::{PageSize, Topology};
 use super::image::Image;
 use super::layout;
 use super::ram::{Ram, RamError};
+use devices::Devices;
 use vcpu::EmbeddedVcpu;
 
 /// Where KVM on Intel keeps three pages of its own, below 4 GiB and outside RAM (KVM API, KVM_SET_TSS_ADDR). The page
@@ -70,12 +72,13 @@ pub struct Vm<'a> {
     fd: VmFd,
     ram: &'a Ram,
     image: &'a Image,
+    devices: &'a Devices<'a>,
     config: VmConfig,
     cr3: u64,
 }
 
 impl<'a> Vm<'a> {
-    /// Makes a guest whose RAM is `ram`, loads the image and lays out its tables.
+    /// Makes a guest whose RAM is `ram` and which has these devices, loads the image and lays out its tables.
     ///
     /// # Errors
     /// [`VmError`].
@@ -83,6 +86,7 @@ impl<'a> Vm<'a> {
         kvm_fd: &Kvm,
         ram: &'a Ram,
         image: &'a Image,
+        devices: &'a Devices<'a>,
         config: VmConfig,
     ) -> Result<Self, VmError> {
         let fd = kvm_fd.create_vm().map_err(kvm("KVM_CREATE_VM"))?;
@@ -113,6 +117,7 @@ impl<'a> Vm<'a> {
             fd,
             ram,
             image,
+            devices,
             config,
             cr3,
         })
@@ -138,6 +143,6 @@ impl<'a> Vm<'a> {
                 topology: self.config.topology,
             },
         )?;
-        Ok(EmbeddedVcpu::new(fd, self.ram))
+        Ok(EmbeddedVcpu::new(fd, self.ram, self.devices))
     }
 }

@@ -3,12 +3,12 @@
 
 use vtax_scenarios::plan::PageSize;
 use vtax_workloads::machine::{
-    AREA_GDT, AREA_IST_STACK, AREA_RING0_STACK, AREA_TSS, PORT_DONE, RAM_BASE, RING0_CS,
-    TSS_SELECTOR,
+    AREA_GDT, AREA_IST_STACK, AREA_RING0_STACK, AREA_TSS, DEVICES_BYTES, DEVICES_PHYSICAL,
+    DEVICES_VIRTUAL, PORT_DONE, PORT_NOTHING, RAM_BASE, RING0_CS, TSS_SELECTOR,
 };
 
 use crate::guest::image::Image;
-use crate::guest::layout::{IDT, PAGE_TABLES, physical, vcpu_area};
+use crate::guest::layout::{DEVICE_DIRECTORY, IDT, PAGE_TABLES, physical, vcpu_area};
 use crate::guest::ram::{Ram, RamError};
 
 const PAGE: u64 = 4096;
@@ -17,6 +17,8 @@ const ENTRIES: u64 = 512;
 const ENTRY: u64 = 0b10_0111;
 const DIRTY: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
+/// Write-through and uncached, for registers.
+const UNCACHED: u64 = 0b1_1000;
 
 /// Offset of the I/O permission bitmap in the task-state segment: right behind its fixed part.
 const IO_BITMAP: u16 = 0x68;
@@ -29,7 +31,10 @@ pub const GDT_LIMIT: u16 = TSS_SELECTOR + 15;
 /// Limit of the interrupt descriptor table: 256 gates.
 pub const IDT_LIMIT: u16 = 256 * 16 - 1;
 
-/// Writes page tables that map all of RAM at [`RAM_BASE`], and returns CR3.
+// One large page maps all devices.
+const _: () = assert!(DEVICES_BYTES == 2 << 20 && DEVICES_VIRTUAL < 1 << 30);
+
+/// Writes page tables that map all of RAM at [`RAM_BASE`] and the devices at [`DEVICES_VIRTUAL`], and returns CR3.
 ///
 /// Entries of all levels are accessed and those of pages dirty from the start, so that no walk writes to them (Intel SDM
 /// vol. 3, 5.8): under shadow paging each such write would be an exit.
@@ -44,6 +49,11 @@ pub fn page_tables(ram: &Ram, page_size: PageSize, vcpus: u32) -> Result<u64, Ra
     let directories = pointers + PAGE;
     let tables = vtax_scenarios::memory::reserved_bytes(vcpus);
     let first_gib = RAM_BASE >> 30;
+    ram.write(
+        DEVICE_DIRECTORY + (DEVICES_VIRTUAL >> 21) * 8,
+        &(DEVICES_PHYSICAL | ENTRY | DIRTY | LARGE | UNCACHED),
+    )?;
+    ram.write(pointers, &(physical(DEVICE_DIRECTORY) | ENTRY))?;
     ram.write(top, &(physical(pointers) | ENTRY))?;
     for gib in 0..gibs {
         let offset = gib << 30;
@@ -134,11 +144,13 @@ pub fn descriptors(ram: &Ram, vcpu: u32) -> Result<(), RamError> {
     ] {
         ram.write(gdt + selector, &descriptor)?;
     }
-    // RSP0 and IST1 (Intel SDM vol. 3, 9.7). Ring 3 has one port: the one by which it hands over.
+    // RSP0 and IST1 (Intel SDM vol. 3, 9.7). Ring 3 has two ports.
     ram.write(area + AREA_TSS + 4, &(RAM_BASE + area + AREA_RING0_STACK))?;
     ram.write(area + AREA_TSS + 36, &(RAM_BASE + area + AREA_IST_STACK))?;
     ram.write(area + AREA_TSS + 102, &IO_BITMAP)?;
     let mut bitmap = [0xff_u8; IO_BITMAP_LEN as usize + 1];
-    bitmap[usize::from(PORT_DONE / 8)] &= !(1 << (PORT_DONE % 8));
+    for port in [PORT_DONE, PORT_NOTHING] {
+        bitmap[usize::from(port / 8)] &= !(1 << (port % 8));
+    }
     ram.write_bytes(area + AREA_TSS + u64::from(IO_BITMAP), &bitmap)
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vm_memory::ByteValued;
-use vtax_workloads::machine::{FaultFrame, PORT_DONE, PORT_FAULT, RAM_BASE};
+use vtax_workloads::machine::{FaultFrame, PORT_DONE, PORT_FAULT, PORT_NOTHING, RAM_BASE};
 
+use super::devices::Devices;
 use crate::guest::fault::GuestFault;
 use crate::guest::ram::Ram;
 use crate::guest::{Completion, Executor};
@@ -20,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct EmbeddedVcpu<'a> {
     fd: VcpuFd,
     ram: &'a Ram,
+    devices: &'a Devices<'a>,
     watch: Option<Arc<Slot>>,
 }
 
@@ -34,18 +36,24 @@ unsafe impl ByteValued for RawFrame {}
 /// What ended a stay in the guest.
 enum Stop {
     Done,
+    /// A device has answered: on with the guest.
+    Answered,
     Signal,
     Fault,
-    Memory { address: u64, write: bool },
+    Memory {
+        address: u64,
+        write: bool,
+    },
     Shutdown,
     Internal(String),
 }
 
 impl<'a> EmbeddedVcpu<'a> {
-    pub(super) fn new(fd: VcpuFd, ram: &'a Ram) -> Self {
+    pub(super) fn new(fd: VcpuFd, ram: &'a Ram, devices: &'a Devices<'a>) -> Self {
         Self {
             fd,
             ram,
+            devices,
             watch: None,
         }
     }
@@ -61,17 +69,17 @@ impl<'a> EmbeddedVcpu<'a> {
         Ok(match self.fd.run() {
             Ok(VcpuExit::IoOut(PORT_DONE, _)) => Stop::Done,
             Ok(VcpuExit::IoOut(PORT_FAULT, _)) => Stop::Fault,
-            Ok(VcpuExit::IoOut(port, _) | VcpuExit::IoIn(port, _)) => {
-                Stop::Internal(format!("unexpected I/O on port {port:#x}"))
+            Ok(VcpuExit::IoOut(PORT_NOTHING, _)) => Stop::Answered,
+            Ok(VcpuExit::IoOut(port, data)) => {
+                port_answer(self.devices.write_port(port, data), port)
             }
-            Ok(VcpuExit::MmioRead(address, _)) => Stop::Memory {
-                address,
-                write: false,
-            },
-            Ok(VcpuExit::MmioWrite(address, _)) => Stop::Memory {
-                address,
-                write: true,
-            },
+            Ok(VcpuExit::IoIn(port, data)) => port_answer(self.devices.read_port(port, data), port),
+            Ok(VcpuExit::MmioRead(address, data)) => {
+                memory_answer(self.devices.read(address, data), address, false)
+            }
+            Ok(VcpuExit::MmioWrite(address, data)) => {
+                memory_answer(self.devices.write(address, data), address, true)
+            }
             Ok(VcpuExit::Shutdown) => Stop::Shutdown,
             Ok(VcpuExit::Hlt) => internal("halted with nothing to wake it"),
             Ok(VcpuExit::InternalError) => internal("KVM_EXIT_INTERNAL_ERROR, emulation failure"),
@@ -133,12 +141,30 @@ impl<'a> EmbeddedVcpu<'a> {
             Stop::Shutdown if self.was_reset() => GuestFault::TripleFaultReset,
             Stop::Shutdown => GuestFault::TripleFault { rip, cr2 },
             Stop::Internal(what) => GuestFault::Internal { what, rip, cr2 },
-            Stop::Done | Stop::Signal => GuestFault::Hang {
+            Stop::Done | Stop::Answered | Stop::Signal => GuestFault::Hang {
                 seconds: PATIENCE.as_secs(),
                 rip,
                 cr2,
             },
         }
+    }
+}
+
+/// On with the guest where a device answered its port I/O.
+fn port_answer(answered: bool, port: u16) -> Stop {
+    if answered {
+        Stop::Answered
+    } else {
+        Stop::Internal(format!("unexpected I/O on port {port:#x}"))
+    }
+}
+
+/// On with the guest where a device answered its access.
+fn memory_answer(answered: bool, address: u64, write: bool) -> Stop {
+    if answered {
+        Stop::Answered
+    } else {
+        Stop::Memory { address, write }
     }
 }
 
@@ -151,6 +177,11 @@ impl Executor for EmbeddedVcpu<'_> {
         let result = loop {
             match self.stay() {
                 Ok(Stop::Done) => break Ok(completion),
+                // A guest that never does anything else is stopped by its time limit all the same.
+                Ok(Stop::Answered) if self.watch.as_ref().is_some_and(|watch| watch.fired()) => {
+                    break Err(self.fault(Stop::Signal));
+                }
+                Ok(Stop::Answered) => {}
                 Ok(Stop::Signal) => {
                     completion = Completion::Interrupted;
                     if self.watch.as_ref().is_some_and(|watch| watch.fired()) {
