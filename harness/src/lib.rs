@@ -17,4 +17,5 @@ pub mod rig;
 pub mod run;
 pub mod selftest;
 pub mod trial;
+pub mod twin;
 pub mod watchdog;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use kvm_ioctls::Kvm;
 use vtax_reports::record::ClockBound;
 
+use crate::guest::Failure;
 use crate::guest::embedded::{self, VmError};
-use crate::guest::fault::GuestFault;
 use crate::guest::image::{Image, ImageError};
 use crate::guest::mailbox::MailboxError;
 use crate::guest::ram::RamError;
@@ -34,7 +34,7 @@ pub enum RigError {
     Kvm(#[from] VmError),
     /// A guest starts but does not work.
     #[error("this host's KVM does not run the guest image")]
-    Guest(#[from] GuestFault),
+    Guest(#[from] Failure),
     /// A guest answers, but not as it should.
     #[error("this host's KVM does not run the guest image")]
     Mailbox(#[from] MailboxError),

@@ -17,7 +17,7 @@ use vtax::guest::layout;
 use vtax::guest::mailbox::{Answer, Mailbox, Request};
 use vtax::guest::native::NativeCpu;
 use vtax::guest::ram::{Ram, RamConfig};
-use vtax::guest::{Completion, Executor};
+use vtax::guest::{Completion, Executor, Failure};
 use vtax::watchdog::Slot;
 use vtax_scenarios::memory::{arena_bytes, arena_start};
 use vtax_scenarios::plan::{Backing, PageSize, Topology};
@@ -133,7 +133,11 @@ impl<'a> Guest<'a> {
     ) -> Result<Answer, GuestFault> {
         let mailbox = self.mailbox(index);
         mailbox.put(request).unwrap();
-        assert_eq!(cpu.execute()?, Completion::Clean);
+        match cpu.execute() {
+            Ok(completion) => assert_eq!(completion, Completion::Clean),
+            Err(Failure::Guest(fault)) => return Err(fault),
+            Err(Failure::Twin(refusal)) => panic!("{refusal}"),
+        }
         Ok(mailbox.take().unwrap())
     }
 }

@@ -36,6 +36,24 @@ pub enum Op {
     IpiAwait = 18,
 }
 
+impl Op {
+    /// The operation of this number.
+    #[must_use]
+    pub fn of(number: u64) -> Option<Self> {
+        [
+            Self::Setup,
+            Self::Run,
+            Self::Touch,
+            Self::Identity,
+            Self::TimerProbe,
+            Self::IpiSend,
+            Self::IpiAwait,
+        ]
+        .into_iter()
+        .find(|op| *op as u64 == number)
+    }
+}
+
 /// What became of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]

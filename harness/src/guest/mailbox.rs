@@ -104,6 +104,44 @@ impl<'a> Mailbox<'a> {
         self.ram.write_bytes(self.offset, &raw.as_slice()[..HEAD])
     }
 
+    /// The request that stands here; `None` where it names no operation. The guest can write here: nothing in it is
+    /// trusted.
+    ///
+    /// # Errors
+    /// Outside guest memory.
+    pub fn request(&self) -> Result<Option<Request>, RamError> {
+        let raw: RawMailbox = self.ram.read(self.offset)?;
+        Ok(Op::of(raw.0.op).map(|op| Request {
+            op,
+            workload: raw.0.workload,
+            arena: raw.0.arena,
+            arena_len: raw.0.arena_len,
+            iterations: raw.0.iterations,
+            planted: raw.0.planted,
+            params: raw.0.params,
+            seed: raw.0.seed,
+        }))
+    }
+
+    /// Puts an answer in, in the payload's place.
+    ///
+    /// # Errors
+    /// Outside guest memory.
+    pub fn answer(&self, answer: &Answer) -> Result<(), RamError> {
+        let mut raw: RawMailbox = self.ram.read(self.offset)?;
+        raw.0.checksum = answer.checksum;
+        raw.0.tsc_start = 0;
+        raw.0.tsc_end = answer.ticks;
+        raw.0.code_address = answer.code_address;
+        raw.0.latencies_len = 0;
+        for (slot, &latency) in raw.0.latencies.iter_mut().zip(&answer.latencies) {
+            *slot = latency;
+            raw.0.latencies_len += 1;
+        }
+        raw.0.status = Status::Done as u64;
+        self.ram.write(self.offset, &raw)
+    }
+
     /// Takes the answer out. Nothing in it is trusted: lengths are bounded, times wrap.
     ///
     /// # Errors

@@ -5,7 +5,8 @@
 //!                                                           └─► embedded::EmbeddedVcpu runs it under KVM
 //! ```
 //!
-//! Both execute the same bytes at the same virtual address on the same pages; only the translation differs.
+//! Both execute the same bytes at the same virtual address on the same pages; only the translation differs. What a
+//! workload asks of the machine around it has a third way, [`crate::twin`]: the host does it itself.
 
 pub mod embedded;
 pub mod fault;
@@ -15,6 +16,7 @@ pub mod mailbox;
 pub mod native;
 pub mod ram;
 
+use crate::twin::TwinError;
 use fault::GuestFault;
 
 /// A CPU that can carry out the request in its mailbox: the host's, or a guest's.
@@ -22,8 +24,20 @@ pub trait Executor {
     /// Carries out the request that stands in the mailbox; returns once the payload has answered.
     ///
     /// # Errors
-    /// The guest's exception, its exit that nobody expected, or its silence beyond the watchdog's time.
-    fn execute(&mut self) -> Result<Completion, GuestFault>;
+    /// The guest's exception, its exit that nobody expected, or its silence beyond the watchdog's time; or what the host
+    /// refused where it does the work itself.
+    fn execute(&mut self) -> Result<Completion, Failure>;
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// By the guest.
+    #[error(transparent)]
+    Guest(#[from] GuestFault),
+    /// By the host in its place.
+    #[error(transparent)]
+    Twin(#[from] TwinError),
 }
 
 /// How a request ended.

@@ -2,11 +2,10 @@
 
 use std::arch::asm;
 
-use super::fault::GuestFault;
 use super::image::Image;
 use super::layout;
 use super::mailbox::Mailbox;
-use super::{Completion, Executor};
+use super::{Completion, Executor, Failure};
 
 /// The calling thread in the place of a vCPU.
 #[derive(Debug)]
@@ -31,7 +30,7 @@ impl<'a> NativeCpu<'a> {
 }
 
 impl Executor for NativeCpu<'_> {
-    fn execute(&mut self) -> Result<Completion, GuestFault> {
+    fn execute(&mut self) -> Result<Completion, Failure> {
         // SAFETY: `payload` is the image's `extern "sysv64" fn(*mut Mailbox)`, inside the image that was loaded at its
         // own address; RAM is mapped executable while `mailbox` borrows it. It runs on the vCPU's payload stack, which
         // nobody uses meanwhile (a vCPU and its twin take turns on one thread) and which has room for a signal frame;

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use vtax_reports::record::{Sample, Side};
 use vtax_scenarios::memory::arena_bytes;
 use vtax_scenarios::plan::{Backing, Cell, Pinning};
+use vtax_workloads::Body;
 use vtax_workloads::machine::RAM_BASE;
 
 use super::BootError;
@@ -22,6 +23,7 @@ use crate::host::affinity::Pinned;
 use crate::host::disturbance::DisturbanceProbe;
 use crate::host::root::HostRoot;
 use crate::rig::Rig;
+use crate::twin;
 use crate::watchdog::Slot;
 
 /// Virtual address of a baseline's own memory: beyond any guest RAM, aligned to 1 GiB.
@@ -218,6 +220,10 @@ fn one(
             crate::guest::mailbox::MailboxError::Refused(0),
         ));
     };
+    let twin = match workload.body {
+        Body::Shared { .. } => None,
+        Body::PerSide(task) => twin::of(task, mailbox)?,
+    };
     Worker {
         spec,
         workload,
@@ -225,6 +231,7 @@ fn one(
         index,
         vcpu,
         native: NativeCpu::new(&rig.image, mailbox, index),
+        twin,
         mailbox,
         arena,
         native_arena: own.map_or(arena, |own| Arena { ram: own, ..arena }),

@@ -12,11 +12,12 @@ pub mod calibrate;
 pub mod rendezvous;
 pub mod worker;
 
+use crate::guest::Failure;
 use crate::guest::embedded::VmError;
-use crate::guest::fault::GuestFault;
 use crate::guest::mailbox::MailboxError;
 use crate::guest::ram::RamError;
 use crate::host::affinity::AffinityError;
+use crate::twin::TwinError;
 
 /// Why a boot has no result.
 #[derive(Debug, thiserror::Error)]
@@ -27,9 +28,12 @@ pub enum BootError {
     /// The guest could not be made.
     #[error(transparent)]
     Vm(#[from] VmError),
-    /// The guest failed.
+    /// The guest failed, or the host in its place.
     #[error(transparent)]
-    Fault(#[from] GuestFault),
+    Failed(#[from] Failure),
+    /// The host cannot do its side.
+    #[error(transparent)]
+    Twin(#[from] TwinError),
     /// The payload refused a request.
     #[error(transparent)]
     Mailbox(#[from] MailboxError),

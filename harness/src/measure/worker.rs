@@ -18,6 +18,7 @@ use crate::guest::image::Image;
 use crate::guest::mailbox::{Answer, Mailbox, Request};
 use crate::guest::native::NativeCpu;
 use crate::guest::ram::Ram;
+use crate::twin::TwinCpu;
 
 /// Warm-up passes; a boot that is still getting faster then is measured all the same, and says so.
 pub const MAX_WARM_UP: usize = 8;
@@ -69,8 +70,10 @@ pub struct Worker<'a> {
     pub index: u32,
     /// The guest's side.
     pub vcpu: EmbeddedVcpu<'a>,
-    /// The host's side.
+    /// The host's side, with the guest's own code.
     pub native: NativeCpu<'a>,
+    /// The host's side where each has its own way.
+    pub twin: Option<TwinCpu<'a>>,
     /// Their mailbox.
     pub mailbox: Mailbox<'a>,
     /// The guest's arena.
@@ -146,7 +149,10 @@ impl Worker<'_> {
 
     /// Both sides see the same code at the same address.
     fn check_identity(&mut self, image: &Image) -> Result<(), BootError> {
-        let native = self.native(Op::Identity, 0)?;
+        self.mailbox
+            .put(&self.request(Op::Identity, 0, self.native_arena))?;
+        self.native.execute()?;
+        let native = self.mailbox.take()?;
         let guest = self.guest(Op::Identity, 0)?;
         let expected = (image.text_hash, image.header.payload);
         for (side, answer) in [("native", native), ("guest", guest)] {
@@ -164,6 +170,9 @@ impl Worker<'_> {
     fn set_up(&mut self) -> Result<(), BootError> {
         if matches!(self.workload.body, Body::PerSide(_)) {
             self.guest(Op::Setup, 0)?;
+            if self.twin.is_some() {
+                self.native(Op::Setup, 0)?;
+            }
             return Ok(());
         }
         self.native(Op::Setup, 0)?;
@@ -280,10 +289,10 @@ impl Worker<'_> {
         }
         self.shared.meeting.meet()?;
         let in_guest = side == Side::Guest || self.spec.baseline == Baseline::Guest;
-        let executor: &mut dyn Executor = if in_guest {
-            &mut self.vcpu
-        } else {
-            &mut self.native
+        let executor: &mut dyn Executor = match &mut self.twin {
+            _ if in_guest => &mut self.vcpu,
+            Some(twin) => twin,
+            None => &mut self.native,
         };
         let mut block = self
             .stopwatch
@@ -334,7 +343,10 @@ impl Worker<'_> {
     fn native(&mut self, op: Op, iterations: u64) -> Result<Answer, BootError> {
         self.mailbox
             .put(&self.request(op, iterations, self.native_arena))?;
-        self.native.execute()?;
+        match &mut self.twin {
+            Some(twin) => twin.execute()?,
+            None => self.native.execute()?,
+        };
         Ok(self.mailbox.take()?)
     }
 

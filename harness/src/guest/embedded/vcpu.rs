@@ -10,7 +10,7 @@ use vtax_workloads::machine::{FaultFrame, PORT_DONE, PORT_FAULT, PORT_NOTHING, R
 use super::devices::Devices;
 use crate::guest::fault::GuestFault;
 use crate::guest::ram::Ram;
-use crate::guest::{Completion, Executor};
+use crate::guest::{Completion, Executor, Failure};
 use crate::watchdog::Slot;
 
 /// How long a request may take: far beyond any block, even on a crowded host.
@@ -169,7 +169,7 @@ fn memory_answer(answered: bool, address: u64, write: bool) -> Stop {
 }
 
 impl Executor for EmbeddedVcpu<'_> {
-    fn execute(&mut self) -> Result<Completion, GuestFault> {
+    fn execute(&mut self) -> Result<Completion, Failure> {
         if let Some(watch) = &self.watch {
             watch.arm(PATIENCE);
         }
@@ -179,17 +179,17 @@ impl Executor for EmbeddedVcpu<'_> {
                 Ok(Stop::Done) => break Ok(completion),
                 // A guest that never does anything else is stopped by its time limit all the same.
                 Ok(Stop::Answered) if self.watch.as_ref().is_some_and(|watch| watch.fired()) => {
-                    break Err(self.fault(Stop::Signal));
+                    break Err(self.fault(Stop::Signal).into());
                 }
                 Ok(Stop::Answered) => {}
                 Ok(Stop::Signal) => {
                     completion = Completion::Interrupted;
                     if self.watch.as_ref().is_some_and(|watch| watch.fired()) {
-                        break Err(self.fault(Stop::Signal));
+                        break Err(self.fault(Stop::Signal).into());
                     }
                 }
-                Ok(stop) => break Err(self.fault(stop)),
-                Err(error) => break Err(error.into()),
+                Ok(stop) => break Err(self.fault(stop).into()),
+                Err(error) => break Err(GuestFault::from(error).into()),
             }
         };
         if let Some(watch) = &self.watch {

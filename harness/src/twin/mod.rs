@@ -1,0 +1,107 @@
+//! The host's own way of doing what a workload asks of the machine: the native side where there is no code that both
+//! sides could share.
+//!
+//! ```text
+//! request in the mailbox ──► TwinCpu ──► Twin::set_up | Twin::run, timed ──► answer in the mailbox
+//! ```
+//!
+//! A twin runs on its vCPU's thread, hence on the same CPU, and answers through the same mailbox.
+
+use vtax_workloads::abi::{LATENCY_SLOTS, Op};
+use vtax_workloads::payload::tsc;
+use vtax_workloads::{Latencies, Task};
+
+use crate::guest::mailbox::{Answer, Mailbox, Request};
+use crate::guest::ram::RamError;
+use crate::guest::{Completion, Executor, Failure};
+
+/// Why the host could not do its side of a task.
+#[derive(Debug, thiserror::Error)]
+pub enum TwinError {
+    /// The mailbox lies outside guest memory.
+    #[error(transparent)]
+    Ram(#[from] RamError),
+    /// The mailbox holds no request for a twin.
+    #[error("the native side was asked for something other than to set up or to run its task")]
+    Request,
+}
+
+/// What the host does in the place of a guest's task.
+pub trait Twin {
+    /// Brings about what every block must find. Not timed.
+    ///
+    /// # Errors
+    /// The host refuses.
+    fn set_up(&mut self, request: &Request) -> Result<(), TwinError>;
+
+    /// Does `request.iterations` operations, records how long each took, and returns the checksum that the guest's side
+    /// must come to as well.
+    ///
+    /// # Errors
+    /// The host refuses.
+    fn run(&mut self, request: &Request, latencies: &mut Latencies<'_>) -> Result<u64, TwinError>;
+}
+
+/// The calling thread in the place of a vCPU, for a task.
+pub struct TwinCpu<'a> {
+    twin: Box<dyn Twin + 'a>,
+    mailbox: Mailbox<'a>,
+    slots: Box<[u32; LATENCY_SLOTS]>,
+}
+
+impl std::fmt::Debug for TwinCpu<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TwinCpu")
+            .field("mailbox", &self.mailbox)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The twin of `task` for the vCPU with this mailbox; `None` where the host has nothing to compare with.
+///
+/// # Errors
+/// The host cannot do its side.
+pub fn of<'a>(task: Task, mailbox: Mailbox<'a>) -> Result<Option<TwinCpu<'a>>, TwinError> {
+    let twin: Option<Box<dyn Twin + 'a>> = match task {
+        Task::Cpuid | Task::Port | Task::Mmio => None,
+    };
+    Ok(twin.map(|twin| TwinCpu {
+        twin,
+        mailbox,
+        slots: Box::new([0; LATENCY_SLOTS]),
+    }))
+}
+
+impl TwinCpu<'_> {
+    fn carry_out(&mut self) -> Result<(), TwinError> {
+        let request = self.mailbox.request()?.ok_or(TwinError::Request)?;
+        let mut answer = Answer {
+            checksum: 0,
+            ticks: 0,
+            code_address: 0,
+            latencies: Vec::new(),
+        };
+        match request.op {
+            Op::Setup => self.twin.set_up(&request)?,
+            Op::Run => {
+                let (mut len, mut dropped) = (0, 0);
+                let mut latencies = Latencies::new(&mut self.slots, &mut len, &mut dropped);
+                let start = tsc();
+                answer.checksum = self.twin.run(&request, &mut latencies)?;
+                answer.ticks = tsc().wrapping_sub(start);
+                let len = usize::try_from(len).unwrap_or(LATENCY_SLOTS);
+                answer.latencies = self.slots[..len.min(LATENCY_SLOTS)].to_vec();
+            }
+            _ => return Err(TwinError::Request),
+        }
+        self.mailbox.answer(&answer)?;
+        Ok(())
+    }
+}
+
+impl Executor for TwinCpu<'_> {
+    fn execute(&mut self) -> Result<Completion, Failure> {
+        self.carry_out()?;
+        Ok(Completion::Clean)
+    }
+}
