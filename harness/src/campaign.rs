@@ -13,6 +13,7 @@ use vtax_reports::stats::stein::log_half_width;
 use vtax_scenarios::plan::{Cell, Plan};
 
 use crate::measure::boot::Known;
+use crate::whole::whole;
 
 /// The state of all cells of a run.
 #[derive(Debug)]
@@ -140,10 +141,8 @@ impl<'a> Campaign<'a> {
         for (cell, state) in self.plan.cells.iter().zip(&mut self.cells) {
             let counted = state.counted(cell);
             if let Some(wanted) = &mut state.wanted {
-                // A share of a u32: non-negative and in range.
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                let granted = (f64::from(wanted.saturating_sub(counted)) * share) as u32;
-                *wanted = counted + granted;
+                let granted = whole(f64::from(wanted.saturating_sub(counted)) * share);
+                *wanted = counted.saturating_add(u32::try_from(granted).unwrap_or(u32::MAX));
             }
         }
     }

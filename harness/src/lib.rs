@@ -19,3 +19,4 @@ pub mod selftest;
 pub mod trial;
 pub mod twin;
 pub mod watchdog;
+pub mod whole;

@@ -12,6 +12,7 @@ use vtax_scenarios::plan::Cell;
 
 use crate::measure::boot::Outcome;
 use crate::run::RunError;
+use crate::whole::whole;
 
 /// An open run directory and all that went into it.
 #[derive(Debug)]
@@ -101,11 +102,7 @@ impl Notebook {
     }
 
     fn nanos(&self, ticks: u32) -> u64 {
-        let nanos = (f64::from(ticks) * self.run.record.nanos_per_tick).round();
-        // Non-negative, and at most some seconds.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let nanos = nanos as u64;
-        nanos
+        whole((f64::from(ticks) * self.run.record.nanos_per_tick).round())
     }
 
     /// Keeps blocks that are on disk for the estimate.

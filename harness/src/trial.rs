@@ -17,6 +17,7 @@ use crate::guest::mailbox::{Answer, Mailbox, Request};
 use crate::guest::ram::{Ram, RamConfig};
 use crate::host::tsc::{TscClock, now_raw_nanos};
 use crate::rig::RigError;
+use crate::whole::whole;
 
 /// How many empty requests the cost of entering is the best of.
 const EMPTY_REQUESTS: u32 = 32;
@@ -92,10 +93,7 @@ impl TrialGuest<'_> {
         const SAMPLE: u64 = 10_000;
         self.ask(Op::Setup, 0)?;
         let sample = clock.nanos(self.ask(Op::Run, SAMPLE)?.0.ticks).max(1.0);
-        let scale = (COMPARISON_NANOS / sample).ceil();
-        // Positive, and the cast saturates.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let iterations = SAMPLE.saturating_mul(scale as u64);
+        let iterations = SAMPLE.saturating_mul(whole((COMPARISON_NANOS / sample).ceil()));
         let (mut best, mut length) = (f64::INFINITY, 0);
         for _ in 0..COMPARISONS {
             let (answer, outer_nanos) = self.ask(Op::Run, iterations)?;

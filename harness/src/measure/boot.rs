@@ -25,6 +25,7 @@ use crate::host::root::HostRoot;
 use crate::rig::Rig;
 use crate::twin;
 use crate::watchdog::Slot;
+use crate::whole::whole;
 
 /// Virtual address of a baseline's own memory: beyond any guest RAM, aligned to 1 GiB.
 const BASELINE_BASE: u64 = 0x400_0000_0000;
@@ -70,11 +71,7 @@ impl Spec<'_> {
     /// Units of unaccounted work for a guest block of `iterations`.
     #[must_use]
     pub fn planted_iterations(&self, iterations: u64) -> u64 {
-        let extra = (iterations as f64 * self.planted).round();
-        // A share of a count: non-negative, and the cast saturates.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let extra = extra as u64;
-        extra
+        whole((iterations as f64 * self.planted).round())
     }
 }
 

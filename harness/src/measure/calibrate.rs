@@ -1,6 +1,7 @@
 //! How many units of work make a block.
 
 use super::BootError;
+use crate::whole::whole;
 
 /// Blocks are aimed this much longer than asked for, so that a faster moment does not make them too short.
 const MARGIN: f64 = 1.15;
@@ -30,10 +31,7 @@ pub fn iterations(
         best = best.min(time(count)?);
     }
     let scaled = (wanted * MARGIN / best * count as f64).ceil();
-    // `scaled` is positive and finite, and the cast saturates.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let scaled = scaled as u64;
-    Ok(scaled.clamp(1, most))
+    Ok(whole(scaled).clamp(1, most))
 }
 
 #[cfg(test)]
