@@ -108,3 +108,40 @@ pub struct FaultFrame {
     /// Stack segment.
     pub ss: u64,
 }
+
+/// Offset in RAM of the [`Handover`], a page of its own.
+pub const HANDOVER_OFFSET: u64 = 0x1f_f000;
+
+/// What the harness and an image that another VMM boots say to each other, in guest memory that both map.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Handover {
+    /// The image: its first instructions ran, and nothing but the harness writes RAM from now on.
+    pub alive: u32,
+    /// The harness: the tables and all fields below are in place.
+    pub go: u32,
+    /// The harness counts the requests it has put into the mailbox.
+    pub requests: u32,
+    /// The image counts those it has answered.
+    pub answers: u32,
+    /// Global descriptor table as LGDT takes it: limit, then base.
+    pub gdt: [u16; 8],
+    /// Interrupt descriptor table, likewise.
+    pub idt: [u16; 8],
+    /// Control registers; paging on.
+    pub cr0: u64,
+    /// Root of the page tables. They map the PVH entry at its physical address too.
+    pub cr3: u64,
+    /// PAE on.
+    pub cr4: u64,
+    /// Long mode on.
+    pub efer: u64,
+    /// Where GS points: this vCPU's [`Counters`].
+    pub gs_base: u64,
+    /// Top of the ring-0 stack.
+    pub ring0_stack: u64,
+    /// Top of the payload's stack.
+    pub stack: u64,
+    /// Virtual address of the mailbox.
+    pub mailbox: u64,
+}

@@ -5,13 +5,14 @@
 //! ring 0:  vectors ──► gate (int3) · timer · IPI · every other exception: a fault frame and the fault port
 //! ```
 //!
-//! A vCPU starts in ring 3 with its tables already laid out by the harness, so there is no boot code; under a VMM
-//! that boots by PVH (QEMU) the image only signals that its first instruction ran.
+//! A vCPU starts in ring 3 with its tables already laid out by the harness, so there is no boot code. Another VMM (QEMU)
+//! boots the image by PVH (`pvh`).
 #![no_std]
 #![no_main]
 
 mod memory;
 mod probes;
+mod pvh;
 mod ring0;
 mod tasks;
 

@@ -1,11 +1,11 @@
-//! Ring 0: one entry per vector, the gate, the timer and IPI handlers, and the PVH entry.
+//! Ring 0: one entry per vector, the gate, the timer and IPI handlers.
 //!
 //! General registers only: some KVM back ends emulate ring 0 instruction by instruction and know little else.
 
 use core::arch::global_asm;
 
 use vtax_workloads::machine::{
-    GATE_TRIPLE_FAULT, GATE_WRITE_MSR, GATE_WRITE_MSR_AND_HALT, PORT_FAULT, PORT_FIRST_INSTRUCTION,
+    GATE_TRIPLE_FAULT, GATE_WRITE_MSR, GATE_WRITE_MSR_AND_HALT, PORT_FAULT,
     VECTOR_IPI, VECTOR_TIMER,
 };
 
@@ -106,26 +106,4 @@ global_asm!(
     gate_halt = const GATE_WRITE_MSR_AND_HALT,
     gate_triple = const GATE_TRIPLE_FAULT,
     eoi = const MSR_X2APIC_EOI,
-);
-
-// XEN_ELFNOTE_PHYS32_ENTRY (18): where a PVH loader starts, in 32-bit mode without paging (Xen, "PVH direct boot").
-global_asm!(
-    ".pushsection .note.pvh, \"a\", @note",
-    ".balign 4",
-    ".long 4",
-    ".long 8",
-    ".long 18",
-    ".asciz \"Xen\"",
-    ".quad pvh_entry - {ram_base}",
-    ".popsection",
-    ".code32",
-    "pvh_entry:",
-    "mov al, 1",
-    "out {port}, al",
-    "2:",
-    "hlt",
-    "jmp 2b",
-    ".code64",
-    ram_base = const vtax_workloads::machine::RAM_BASE,
-    port = const PORT_FIRST_INSTRUCTION,
 );

@@ -14,6 +14,7 @@ pub mod image;
 pub mod layout;
 pub mod mailbox;
 pub mod native;
+pub mod qemu;
 pub mod ram;
 
 use crate::twin::TwinError;

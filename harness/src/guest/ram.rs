@@ -1,11 +1,14 @@
 //! Memory at a fixed virtual address with a chosen backing: guest RAM, and a baseline's own arena.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::AtomicU32;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use vm_memory::bitmap::BitmapSlice;
-use vm_memory::{ByteValued, VolatileMemoryError, VolatileSlice};
+use vm_memory::{ByteValued, VolatileMemory as _, VolatileMemoryError, VolatileSlice};
 use vtax_scenarios::plan::Backing;
+use vtax_workloads::machine::RAM_BASE;
 
 /// Why memory could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +126,55 @@ impl Ram {
             )?;
         }
         Ok(ram)
+    }
+
+    /// Maps a file that another process maps too, as guest RAM.
+    ///
+    /// # Errors
+    /// Something else is mapped there, or the file is no memory.
+    pub fn shared(file: impl AsFd, len: u64) -> Result<Self, RamError> {
+        let failed = |source: io::Error| RamError::Map {
+            address: RAM_BASE,
+            len,
+            backing: "shared",
+            source,
+        };
+        let (Ok(address), Ok(len)) = (usize::try_from(RAM_BASE), usize::try_from(len)) else {
+            return Err(failed(io::Error::from(io::ErrorKind::OutOfMemory)));
+        };
+        // SAFETY: FIXED_NOREPLACE maps only where nothing is mapped, so no memory of this process changes meaning; what
+        // the other process writes is seen through volatile slices and atomics alone.
+        let mapped = unsafe {
+            mmap(
+                std::ptr::with_exposed_provenance_mut(address),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::FIXED_NOREPLACE,
+                file,
+                0,
+            )
+        }
+        .map_err(|error| failed(error.into()))?;
+        let ram = Self {
+            address: mapped.expose_provenance(),
+            len,
+        };
+        if ram.address() != RAM_BASE {
+            return Err(failed(io::Error::from(io::ErrorKind::AddrInUse)));
+        }
+        Ok(ram)
+    }
+
+    /// A counter in memory that someone else counts too.
+    ///
+    /// # Errors
+    /// Outside the mapping, or not aligned to four bytes.
+    pub fn atomic_u32(&self, offset: u64) -> Result<&AtomicU32, RamError> {
+        let word = self.slice(offset, size_of::<u32>() as u64)?;
+        // SAFETY: `slice` checked the range, which lives as long as `self`; `get_atomic_ref` checks the alignment.
+        let address: *const AtomicU32 = std::ptr::from_ref(word.get_atomic_ref::<AtomicU32>(0)?);
+        // SAFETY: as above.
+        Ok(unsafe { &*address })
     }
 
     fn advise(&self, advice: Advice, what: &'static str) -> Result<(), RamError> {
