@@ -30,6 +30,9 @@ pub const DEVICES_BYTES: u64 = 0x20_0000;
 /// The page whose registers the VMM answers at once, all with zero: what an MMIO exit costs.
 pub const DEVICE_NOTHING: u64 = 0;
 
+/// The page of the virtio-blk device's registers, where there is one.
+pub const DEVICE_BLOCK: u64 = 1;
+
 /// Port that the PVH entry writes as its very first act: under QEMU an `isa-debug-exit` device ends the machine.
 pub const PORT_FIRST_INSTRUCTION: u16 = 0xf4;
 
@@ -48,6 +51,8 @@ pub use crate::abi::GATE_TRIPLE_FAULT;
 pub const VECTOR_TIMER: u8 = 0x40;
 /// Interrupt vector of inter-processor interrupts.
 pub const VECTOR_IPI: u8 = 0x41;
+/// Interrupt vector of devices.
+pub const VECTOR_DEVICE: u8 = 0x42;
 
 /// Code segment of ring 3 (RPL 3).
 pub const RING3_CS: u16 = 0x33;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
@@ -61,9 +62,12 @@ pub struct RamConfig {
     pub numa_node: Option<u32>,
 }
 
-/// A mapping; unmapped when dropped.
+/// A mapping; unmapped when its last holder drops it. The threads that serve a guest's devices are such holders.
+#[derive(Clone, Debug)]
+pub struct Ram(Arc<Mapping>);
+
 #[derive(Debug)]
-pub struct Ram {
+struct Mapping {
     address: usize,
     len: usize,
 }
@@ -102,10 +106,10 @@ impl Ram {
         }
         .map_err(|error| failed(error.into()))?;
         // Kernels before 4.17 take FIXED_NOREPLACE for a mere hint.
-        let ram = Self {
+        let ram = Self(Arc::new(Mapping {
             address: mapped.expose_provenance(),
             len,
-        };
+        }));
         if ram.address() != config.address {
             return Err(failed(io::Error::from(io::ErrorKind::AddrInUse)));
         }
@@ -155,10 +159,10 @@ impl Ram {
             )
         }
         .map_err(|error| failed(error.into()))?;
-        let ram = Self {
+        let ram = Self(Arc::new(Mapping {
             address: mapped.expose_provenance(),
             len,
-        };
+        }));
         if ram.address() != RAM_BASE {
             return Err(failed(io::Error::from(io::ErrorKind::AddrInUse)));
         }
@@ -180,7 +184,7 @@ impl Ram {
     fn advise(&self, advice: Advice, what: &'static str) -> Result<(), RamError> {
         // SAFETY: the range is this mapping's own, and none of these advices changes what Rust has a reference to:
         // nothing borrows guest memory but through volatile slices.
-        unsafe { madvise(self.pointer().cast(), self.len, advice) }.map_err(|error| {
+        unsafe { madvise(self.pointer().cast(), self.0.len, advice) }.map_err(|error| {
             RamError::Advise {
                 what,
                 source: error.into(),
@@ -205,7 +209,7 @@ impl Ram {
             libc::syscall(
                 libc::SYS_mbind,
                 self.pointer(),
-                self.len,
+                self.0.len,
                 libc::MPOL_BIND,
                 mask.as_ptr(),
                 BITS,
@@ -242,19 +246,19 @@ impl Ram {
     /// Virtual address of the first byte.
     #[must_use]
     pub fn address(&self) -> u64 {
-        self.address as u64
+        self.0.address as u64
     }
 
     /// Bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.len as u64
+        self.0.len as u64
     }
 
     /// Whether there is nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.0.len == 0
     }
 
     /// Copies bytes in.
@@ -305,19 +309,22 @@ impl Ram {
             _ => return Err(VolatileMemoryError::OutOfBounds { addr: usize::MAX }.into()),
         };
         // SAFETY: the mapping lives as long as `self` and is accessed through volatile slices only.
-        let all = unsafe { VolatileSlice::new(self.pointer(), self.len) };
+        let all = unsafe { VolatileSlice::new(self.pointer(), self.0.len) };
         Ok(all.subslice(offset, len)?)
     }
 
-    fn pointer(&self) -> *mut u8 {
-        std::ptr::with_exposed_provenance_mut(self.address)
+    /// The first byte.
+    pub(crate) fn pointer(&self) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.0.address)
     }
 }
 
-impl Drop for Ram {
+impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours alone; whoever runs in it (vCPUs, payload calls) borrows this value.
-        if let Err(error) = unsafe { munmap(self.pointer().cast(), self.len) } {
+        let start = std::ptr::with_exposed_provenance_mut(self.address);
+        // SAFETY: the mapping is ours alone, and whoever runs in it or works on it (vCPUs, payload calls, devices) holds
+        // or borrows a Ram.
+        if let Err(error) = unsafe { munmap(start, self.len) } {
             // Only possible if the arguments were wrong; the process keeps the memory, nothing else is lost.
             debug_assert!(false, "munmap: {error}");
         }

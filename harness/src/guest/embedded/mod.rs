@@ -72,7 +72,7 @@ pub struct Vm<'a> {
     fd: VmFd,
     ram: &'a Ram,
     image: &'a Image,
-    devices: &'a Devices<'a>,
+    devices: &'a Devices,
     config: VmConfig,
     cr3: u64,
 }
@@ -86,7 +86,7 @@ impl<'a> Vm<'a> {
         kvm_fd: &Kvm,
         ram: &'a Ram,
         image: &'a Image,
-        devices: &'a Devices<'a>,
+        devices: &'a Devices,
         config: VmConfig,
     ) -> Result<Self, VmError> {
         let fd = kvm_fd.create_vm().map_err(kvm("KVM_CREATE_VM"))?;
@@ -110,6 +110,7 @@ impl<'a> Vm<'a> {
         if config.interrupts {
             fd.create_irq_chip().map_err(kvm("KVM_CREATE_IRQCHIP"))?;
         }
+        devices.attach(&fd, config.vcpus)?;
         image.load(ram)?;
         tables::interrupt_table(ram, image)?;
         let cr3 = tables::page_tables(ram, config.page_size, config.vcpus)?;

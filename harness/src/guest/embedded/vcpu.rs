@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct EmbeddedVcpu<'a> {
     fd: VcpuFd,
     ram: &'a Ram,
-    devices: &'a Devices<'a>,
+    devices: &'a Devices,
     watch: Option<Arc<Slot>>,
 }
 
@@ -49,7 +49,7 @@ enum Stop {
 }
 
 impl<'a> EmbeddedVcpu<'a> {
-    pub(super) fn new(fd: VcpuFd, ram: &'a Ram, devices: &'a Devices<'a>) -> Self {
+    pub(super) fn new(fd: VcpuFd, ram: &'a Ram, devices: &'a Devices) -> Self {
         Self {
             fd,
             ram,

@@ -2,37 +2,189 @@
 //!
 //! ```text
 //! MMIO at DEVICES_PHYSICAL + page ─┬─ 0: nothing (every read is 0, every write is dropped)
-//!                                  └─ 1…: one device each
+//!                                  └─ 1: virtio-blk ──► its registers (mmio) ──► I/O threads (worker) ──► disk
 //! ```
+//!
+//! A kick does not come this way: KVM signals the I/O thread (ioeventfd), and an I/O thread interrupts the guest without
+//! anybody's help (irqfd to an MSI). Nor does a thread outlive the guest's memory: it holds it.
 //!
 //! The guest is not trusted: an access of any length at any offset gets an answer, and one outside all devices is the
 //! guest's fault, not the VMM's.
 
-use std::marker::PhantomData;
+pub mod blk;
+pub mod disk;
+pub mod memory;
+pub mod mmio;
+pub mod ring;
+pub mod server;
+pub mod worker;
 
-use vtax_workloads::machine::{DEVICE_NOTHING, DEVICES_PHYSICAL};
+#[cfg(test)]
+mod mmio_tests;
+#[cfg(test)]
+mod testing;
+
+use kvm_bindings::{
+    KVM_IRQ_ROUTING_MSI, KvmIrqRouting, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1,
+    kvm_irq_routing_msi,
+};
+use kvm_ioctls::{IoEventAddress, VmFd};
+use vtax_workloads::machine::{DEVICE_BLOCK, DEVICE_NOTHING, DEVICES_PHYSICAL, VECTOR_DEVICE};
+
+use super::{VmError, kvm};
+use crate::guest::ram::Ram;
+use blk::BlockConfig;
+use memory::{GuestMemory, MemoryError};
+use mmio::{QUEUE_NOTIFY, Transport};
+use server::Counts;
+use worker::{Worker, WorkerError};
 
 const PAGE: u64 = 4096;
 
-/// All devices of a guest.
-#[derive(Debug, Default)]
-pub struct Devices<'a> {
-    memory: PhantomData<&'a ()>,
+/// The first interrupt line of our own: KVM's two controllers have those below.
+const FIRST_LINE: u32 = 24;
+
+/// Where a vCPU's local APIC takes messages (Intel SDM vol. 3, 11.11.1).
+const MSI_ADDRESS: u32 = 0xfee0_0000;
+
+/// Why a guest's devices could not be made, or worked no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// Guest memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// An I/O thread.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// The device has stopped at something.
+    #[error("the guest's {device} stopped: {reason}")]
+    Stopped {
+        /// Which device.
+        device: &'static str,
+        /// At what.
+        reason: String,
+    },
 }
 
-impl Devices<'_> {
+/// Which devices a guest has, apart from those that all have.
+#[derive(Clone, Debug, Default)]
+pub struct DevicesConfig {
+    /// A disk as virtio-blk.
+    pub block: Option<BlockConfig>,
+}
+
+/// All devices of a guest.
+#[derive(Debug, Default)]
+pub struct Devices {
+    block: Option<Transport<Worker>>,
+}
+
+impl Devices {
+    /// Makes the devices of a guest with this RAM, and starts their threads.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub fn new(ram: &Ram, config: &DevicesConfig) -> Result<Self, DeviceError> {
+        let block = match &config.block {
+            Some(block) => Some(blk::device(block, GuestMemory::of(ram)?)?),
+            None => None,
+        };
+        Ok(Self { block })
+    }
+
+    /// Whether they interrupt the guest, which then needs an interrupt controller.
+    #[must_use]
+    pub fn interrupt(&self) -> bool {
+        self.virtio()
+            .any(|(_, device)| workers(device).any(|worker| worker.interrupt_event().is_some()))
+    }
+
+    /// Connects the devices' events with a guest's: kicks with the threads, the threads with vCPUs (queue by queue, in
+    /// turn).
+    ///
+    /// # Errors
+    /// KVM refuses one.
+    pub fn attach(&self, vm: &VmFd, vcpus: u32) -> Result<(), VmError> {
+        let mut routes = Vec::new();
+        for (page, device) in self.virtio() {
+            let notify = IoEventAddress::Mmio(DEVICES_PHYSICAL + page * PAGE + QUEUE_NOTIFY);
+            for (queue, worker) in (0_u32..).zip(device.lanes()) {
+                vm.register_ioevent(worker.kick_event(), &notify, queue)
+                    .map_err(kvm("KVM_IOEVENTFD"))?;
+                if let Some(event) = worker.interrupt_event() {
+                    let line = FIRST_LINE + u32::try_from(routes.len()).unwrap_or(u32::MAX);
+                    routes.push(message(line, queue % vcpus.max(1)));
+                    vm.register_irqfd(event, line).map_err(kvm("KVM_IRQFD"))?;
+                }
+            }
+        }
+        if routes.is_empty() {
+            return Ok(());
+        }
+        let routing = KvmIrqRouting::from_entries(&routes).map_err(|_| VmError::Kvm {
+            what: "more interrupt routes than KVM has",
+            source: kvm_ioctls::Error::new(libc::E2BIG),
+        })?;
+        vm.set_gsi_routing(&routing)
+            .map_err(kvm("KVM_SET_GSI_ROUTING"))
+    }
+
+    /// Nothing, as long as all devices work.
+    ///
+    /// # Errors
+    /// [`DeviceError::Stopped`]: a device has asked for a reset since the guest was made, by the guest's fault or the
+    /// host's.
+    pub fn check(&self) -> Result<(), DeviceError> {
+        for (device, transport) in [("virtio-blk", &self.block)] {
+            if let Some(reason) = transport
+                .as_ref()
+                .and_then(|transport| transport.condition().failure())
+            {
+                let reason = reason.to_owned();
+                return Err(DeviceError::Stopped { device, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// What happened on the queues of the disk so far.
+    #[must_use]
+    pub fn block_counts(&self) -> Vec<Counts> {
+        self.block
+            .iter()
+            .flat_map(workers)
+            .map(Worker::counts)
+            .collect()
+    }
+
+    fn virtio(&self) -> impl Iterator<Item = (u64, &Transport<Worker>)> {
+        self.block.iter().map(|device| (DEVICE_BLOCK, device))
+    }
+
     /// Answers a read of guest-physical memory; false where there is no device.
     pub fn read(&self, address: u64, data: &mut [u8]) -> bool {
-        let found = page(address) == Some(DEVICE_NOTHING);
-        if found {
-            data.fill(0);
+        match place(address) {
+            Some((DEVICE_NOTHING, _)) => {
+                data.fill(0);
+                true
+            }
+            Some((page, offset)) => self.at(page, |device| device.read(offset, data)),
+            None => false,
         }
-        found
     }
 
     /// Takes a write to guest-physical memory; false where there is no device.
-    pub fn write(&self, address: u64, _data: &[u8]) -> bool {
-        page(address) == Some(DEVICE_NOTHING)
+    pub fn write(&self, address: u64, data: &[u8]) -> bool {
+        match place(address) {
+            Some((DEVICE_NOTHING, _)) => true,
+            Some((page, offset)) => self.at(page, |device| device.write(offset, data)),
+            None => false,
+        }
+    }
+
+    fn at(&self, page: u64, act: impl FnOnce(&Transport<Worker>)) -> bool {
+        let device = self.virtio().find(|(own, _)| *own == page);
+        device.map(|(_, device)| act(device)).is_some()
     }
 
     /// Answers a read of an I/O port; false where there is no device.
@@ -46,7 +198,28 @@ impl Devices<'_> {
     }
 }
 
-/// The number of the device page that an address lies in.
-fn page(address: u64) -> Option<u64> {
-    Some(address.checked_sub(DEVICES_PHYSICAL)? / PAGE)
+fn workers(device: &Transport<Worker>) -> impl Iterator<Item = &Worker> {
+    device.lanes().iter()
+}
+
+/// The device page that an address lies in, and where in it.
+fn place(address: u64) -> Option<(u64, u64)> {
+    let offset = address.checked_sub(DEVICES_PHYSICAL)?;
+    Some((offset / PAGE, offset % PAGE))
+}
+
+/// Interrupt line `line` as a message to a vCPU (Intel SDM vol. 3, 11.11).
+fn message(line: u32, vcpu: u32) -> kvm_irq_routing_entry {
+    kvm_irq_routing_entry {
+        gsi: line,
+        type_: KVM_IRQ_ROUTING_MSI,
+        u: kvm_irq_routing_entry__bindgen_ty_1 {
+            msi: kvm_irq_routing_msi {
+                address_lo: MSI_ADDRESS | (vcpu & 0xff) << 12,
+                data: VECTOR_DEVICE.into(),
+                ..kvm_irq_routing_msi::default()
+            },
+        },
+        ..kvm_irq_routing_entry::default()
+    }
 }

@@ -1,0 +1,322 @@
+//! virtio-blk as a driver sees it.
+
+use super::super::disk::Disk;
+use super::super::mmio_tests::inline_disk;
+use super::super::server::{Inline, Lane};
+use super::super::testing::{Buffer, Driver, MEMORY};
+use super::*;
+
+const OK: u8 = 0;
+const IOERR: u8 = 1;
+const UNSUPP: u8 = 2;
+
+pub(super) fn header(kind: u32, sector: u64) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[..4].copy_from_slice(&kind.to_le_bytes());
+    header[8..].copy_from_slice(&sector.to_le_bytes());
+    header
+}
+
+fn range(sector: u64, sectors: u32, flags: u32) -> [u8; 16] {
+    let mut range = [0; 16];
+    range[..8].copy_from_slice(&sector.to_le_bytes());
+    range[8..12].copy_from_slice(&sectors.to_le_bytes());
+    range[12..].copy_from_slice(&flags.to_le_bytes());
+    range
+}
+
+/// Puts a request through and returns its status, what was read, and how many bytes the device says it wrote.
+pub(super) fn ask<L: Lane>(
+    driver: &Driver<'_, L>,
+    kind: u32,
+    sector: u64,
+    out: &[u8],
+    room: usize,
+) -> (u8, Vec<u8>, u32) {
+    driver.recycle();
+    let header = header(kind, sector);
+    let mut buffers = vec![Buffer::Out(&header)];
+    if !out.is_empty() {
+        buffers.push(Buffer::Out(out));
+    }
+    if room > 0 {
+        buffers.push(Buffer::In(room));
+    }
+    buffers.push(Buffer::In(1));
+    let addresses = driver.submit(4, &buffers);
+    driver.kick();
+    let used = driver.await_used();
+    assert_eq!(used.head, 4);
+    let status = driver.bytes(*addresses.last().unwrap(), 1)[0];
+    let read = driver.bytes(addresses[addresses.len() - 2], room);
+    (status, read, used.len)
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len)
+        .map(|index| u8::try_from((index * 7 + index / 256) % 251).unwrap())
+        .collect()
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let (device, memory) = inline_disk(Disk::memory(1 << 20).unwrap(), 1);
+    let driver = Driver::new(&device, &memory);
+    let data = pattern(4096);
+    assert_eq!(ask(&driver, 1, 3, &data, 0).0, OK);
+    assert_eq!(ask(&driver, 0, 3, &[], 4096), (OK, data.clone(), 4097));
+    assert_eq!(ask(&driver, 0, 4, &[], 512).1, data[512..1024]);
+    assert_eq!(ask(&driver, 0, 0, &[], 512).1, [0; 512]);
+    assert_eq!(ask(&driver, 4, 0, &[], 0), (OK, vec![], 1));
+}
+
+#[test]
+fn a_request_may_be_cut_into_buffers_anywhere() {
+    let (device, memory) = inline_disk(Disk::memory(1 << 20).unwrap(), 1);
+    let driver = Driver::new(&device, &memory);
+    let data = pattern(1024);
+    let write = [&header(1, 5)[..], &data].concat();
+    let parts = [&write[..3], &[], &write[3..700], &write[700..]].map(Buffer::Out);
+    driver.submit(0, &[&parts[..], &[Buffer::In(1)]].concat());
+    driver.kick();
+    assert_eq!(driver.await_used().len, 1);
+    let read = header(0, 5);
+    let buffers = [
+        Buffer::Out(&read),
+        Buffer::In(1),
+        Buffer::In(1023),
+        Buffer::In(1),
+    ];
+    let at = driver.submit(8, &buffers);
+    driver.kick();
+    assert_eq!(driver.await_used().len, 1025);
+    assert_eq!(driver.bytes(at[1], 1), data[..1]);
+    assert_eq!(driver.bytes(at[2], 1023), data[1..]);
+    // The status may share a buffer with the data.
+    let at = driver.submit(0, &[Buffer::Out(&read), Buffer::In(1025)]);
+    driver.kick();
+    assert_eq!(driver.await_used().len, 1025);
+    assert_eq!(driver.bytes(at[1], 1025), [&data[..], &[OK]].concat());
+}
+
+#[test]
+fn discarded_and_zeroed_sectors_are_zero() {
+    let (device, memory) = inline_disk(Disk::memory(1 << 20).unwrap(), 1);
+    let driver = Driver::new(&device, &memory);
+    for (kind, flags) in [(11, 0), (13, 0), (13, 1)] {
+        assert_eq!(ask(&driver, 1, 0, &pattern(2048), 0).0, OK);
+        assert_eq!(ask(&driver, kind, 0, &range(1, 2, flags), 0).0, OK);
+        let after = ask(&driver, 0, 0, &[], 2048).1;
+        assert_eq!(after[..512], pattern(2048)[..512]);
+        assert!(after[512..1536].iter().all(|&byte| byte == 0));
+        assert_eq!(after[1536..], pattern(2048)[1536..]);
+    }
+    for (kind, data) in [
+        (11, range(0, 1, 1)),
+        (11, range(0, 1, 2)),
+        (13, range(0, 1, 2)),
+    ] {
+        assert_eq!(ask(&driver, kind, 0, &data, 0).0, UNSUPP);
+    }
+    for data in [
+        range(0, 0, 0),
+        range(2047, 2, 0),
+        range(u64::MAX, 1, 0),
+        range(0, u32::MAX, 0),
+    ] {
+        assert_eq!(ask(&driver, 11, 0, &data, 0).0, IOERR);
+        assert_eq!(ask(&driver, 13, 0, &data, 0).0, IOERR);
+    }
+    assert_eq!(ask(&driver, 13, 0, &[0; 15], 0).0, IOERR);
+    assert_eq!(
+        ask(&driver, 13, 0, &[0; 32], 0).0,
+        IOERR,
+        "one range a request"
+    );
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_and_the_disk_goes_on() {
+    let (device, memory) = inline_disk(Disk::memory(1 << 20).unwrap(), 1);
+    let driver = Driver::new(&device, &memory);
+    for (kind, sector, out, room, expected) in [
+        (0, 2048, 0, 512, IOERR),
+        (0, 2047, 0, 1024, IOERR),
+        (0, u64::MAX, 0, 512, IOERR),
+        (0, 1 << 55, 0, 512, IOERR),
+        (0, 0, 0, 511, IOERR),
+        (0, 0, 0, 0, IOERR),
+        (1, 0, 0, 0, IOERR),
+        (1, 2048, 512, 0, IOERR),
+        (1, 0, 100, 0, IOERR),
+        (8, 0, 0, 19, IOERR),
+        (2, 0, 0, 512, UNSUPP),
+        (u32::MAX, 0, 512, 512, UNSUPP),
+    ] {
+        let (status, _, written) = ask(&driver, kind, sector, &vec![1; out], room);
+        assert_eq!(status, expected, "{kind} {sector}");
+        assert_eq!(written, u32::from(room == 0), "{kind} {sector}");
+    }
+    assert_eq!(ask(&driver, 8, 0, &[], 20), (OK, SERIAL.to_vec(), 21));
+    assert_eq!(driver.status(), 0xf);
+}
+
+#[test]
+fn a_read_only_disk_stays_as_it_is() {
+    let (device, memory) = inline_disk(Disk::memory(1 << 20).unwrap().read_only(), 1);
+    let driver = Driver::new(&device, &memory);
+    assert_eq!(ask(&driver, 1, 0, &pattern(512), 0).0, IOERR);
+    assert_eq!(ask(&driver, 11, 0, &range(0, 1, 0), 0).0, IOERR);
+    assert_eq!(ask(&driver, 13, 0, &range(0, 1, 0), 0).0, IOERR);
+    assert_eq!(ask(&driver, 0, 0, &[], 512), (OK, vec![0; 512], 513));
+}
+
+#[test]
+fn a_driver_that_breaks_the_rules_must_reset() {
+    let (device, memory) = inline_disk(Disk::memory(1 << 20).unwrap(), 1);
+    let (next, write) = (1, 2);
+    let read = header(0, 0);
+    type Breach<'a> = &'a dyn Fn(&Driver<'_, Inline<Copying>>);
+    let breaches: [(&str, Breach<'_>); 9] = [
+        ("a loop", &|driver| {
+            driver.descriptor(0, 0x20_0000, 16, next, 1);
+            driver.descriptor(1, 0x20_0000, 16, next, 0);
+            driver.offer(0);
+        }),
+        ("a chain beyond the table", &|driver| {
+            driver.descriptor(0, 0x20_0000, 16, next, 256);
+            driver.offer(0);
+        }),
+        ("a head beyond the table", &|driver| driver.offer(256)),
+        ("an index that jumps", &|driver| driver.set_available(300)),
+        ("a buffer beyond memory", &|driver| {
+            driver.descriptor(0, MEMORY as u64 - 1, 2, write, 0);
+            driver.offer(0);
+        }),
+        ("a buffer that wraps", &|driver| {
+            driver.descriptor(0, u64::MAX, 2, write, 0);
+            driver.offer(0);
+        }),
+        ("a huge buffer", &|driver| {
+            driver.descriptor(0, 0, u32::MAX, 0, 0);
+            driver.offer(0);
+        }),
+        ("no status", &|driver| {
+            driver.submit(0, &[Buffer::Out(&read)]);
+        }),
+        ("half a header", &|driver| {
+            driver.submit(0, &[Buffer::Out(&read[..15]), Buffer::In(513)]);
+        }),
+    ];
+    for (name, breach) in breaches {
+        let driver = Driver::new(&device, &memory);
+        breach(&driver);
+        driver.kick();
+        assert_eq!(driver.status(), 0x4f, "{name}");
+        assert!(driver.used().is_none(), "{name}");
+        let driver = Driver::new(&device, &memory);
+        assert_eq!(driver.status(), 0xf, "{name}");
+        assert_eq!(ask(&driver, 0, 0, &[], 512).0, OK, "{name}");
+    }
+}
+
+#[test]
+fn reading_behind_writing_is_against_the_rules() {
+    let (device, memory) = inline_disk(Disk::memory(1 << 20).unwrap(), 1);
+    let driver = Driver::new(&device, &memory);
+    driver.submit(
+        0,
+        &[Buffer::In(512), Buffer::Out(&header(0, 0)), Buffer::In(1)],
+    );
+    driver.kick();
+    assert_eq!(driver.status(), 0x4f);
+}
+
+fn threaded(
+    queues: u16,
+    completion: Completion,
+    poll_nanos: u64,
+) -> (Transport<Worker>, GuestMemory) {
+    let memory = GuestMemory::anonymous(MEMORY).unwrap();
+    let config = BlockConfig {
+        disk: Arc::new(Disk::memory(1 << 20).unwrap()),
+        queues,
+        completion,
+        poll_nanos,
+        io_cpus: vec![],
+    };
+    (device(&config, memory.clone()).unwrap(), memory)
+}
+
+#[test]
+fn threads_serve_their_queues_whether_they_poll_or_sleep() {
+    for poll_nanos in [0, 50_000] {
+        let (device, memory) = threaded(2, Completion::Poll, poll_nanos);
+        for queue in [0, 1] {
+            let driver = Driver::with(&device, &memory, COMMON_FEATURES, queue);
+            let data = pattern(512);
+            for sector in 0..100 {
+                assert_eq!(ask(&driver, 1, sector, &data, 0).0, OK);
+                assert_eq!(ask(&driver, 0, sector, &[], 512).1, data);
+            }
+        }
+        assert!(device.lanes()[0].counts().wakeups > 0);
+        assert_eq!(device.lanes()[0].counts().interrupts, 0);
+    }
+}
+
+#[test]
+fn a_thread_that_polls_wants_no_kicks_and_one_that_sleeps_does() {
+    let (device, memory) = threaded(1, Completion::Poll, u64::from(u32::MAX));
+    let driver = Driver::new(&device, &memory);
+    assert_eq!(ask(&driver, 4, 0, &[], 0).0, OK);
+    while !driver.is_polled() {
+        std::thread::yield_now();
+    }
+    // No kick.
+    driver.submit(0, &[Buffer::Out(&header(4, 0)), Buffer::In(1)]);
+    driver.await_used();
+    let (device, memory) = threaded(1, Completion::Poll, 0);
+    let driver = Driver::new(&device, &memory);
+    assert_eq!(ask(&driver, 4, 0, &[], 0).0, OK);
+    assert!(!driver.is_polled());
+}
+
+#[test]
+fn interrupts_come_when_the_driver_wants_them() {
+    let (device, memory) = threaded(1, Completion::Interrupt, 0);
+    let driver = Driver::new(&device, &memory);
+    let interrupt = device.lanes()[0].interrupt_event().unwrap();
+    let wait = |sent| {
+        while device.lanes()[0].counts().interrupts < sent {
+            std::thread::yield_now();
+        }
+    };
+    assert_eq!(ask(&driver, 4, 0, &[], 0).0, OK);
+    wait(1);
+    assert_eq!(interrupt.read().unwrap(), 1);
+    assert_eq!(device.condition().interrupt_status(), 1);
+    super::super::testing::write(&device, 0x064, 1);
+    assert_eq!(device.condition().interrupt_status(), 0);
+    driver.set_flags(1);
+    assert_eq!(ask(&driver, 4, 0, &[], 0).0, OK);
+    driver.set_flags(0);
+    assert_eq!(ask(&driver, 4, 0, &[], 0).0, OK);
+    wait(2);
+    assert_eq!(device.lanes()[0].counts().interrupts, 2);
+}
+
+#[test]
+fn a_reset_stops_the_threads_at_once() {
+    let (device, memory) = threaded(1, Completion::Poll, 1_000_000);
+    for _ in 0..50 {
+        let driver = Driver::new(&device, &memory);
+        driver.submit(0, &[Buffer::Out(&header(4, 0)), Buffer::In(1)]);
+        driver.kick();
+        super::super::testing::write(&device, 0x070, 0);
+        // Nobody touches memory now: what is offered stays.
+        let before = driver.bytes(driver.rings(), 0x1_0000);
+        driver.kick();
+        assert_eq!(driver.bytes(driver.rings(), 0x1_0000), before);
+    }
+}
