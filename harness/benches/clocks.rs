@@ -12,6 +12,7 @@ mod table;
 use anyhow::Context as _;
 use quantile::quantile;
 use table::{Measured, print};
+use vtax::counters::Counters;
 use vtax::guest::Executor;
 use vtax::guest::embedded::devices::Devices;
 use vtax::guest::embedded::{Vm, VmConfig};
@@ -122,6 +123,7 @@ fn measure(rig: &Rig) -> anyhow::Result<(Differences, Differences)> {
 
     let mut stopwatch = Stopwatch {
         probe: DisturbanceProbe::for_this_thread(&HostRoot::default()),
+        counters: Counters::new(&vcpu),
         clock: rig.clock,
         bound: rig.bound,
         run_start: rig.run_start,

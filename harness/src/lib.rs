@@ -8,6 +8,8 @@
 
 pub mod campaign;
 pub mod cli;
+pub mod costs;
+pub mod counters;
 pub mod guest;
 pub mod host;
 pub mod measure;

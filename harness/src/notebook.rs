@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use vtax_reports::counters::{CounterLog, CounterRow};
 use vtax_reports::estimate::estimate;
 use vtax_reports::html;
 use vtax_reports::record::{NotMeasured, RunRecord, Sample, Side};
@@ -36,6 +37,7 @@ impl Notebook {
                 record,
                 samples: Vec::new(),
                 latencies: LatencyLog::default(),
+                counters: CounterLog::default(),
                 notes: Vec::new(),
             },
         })
@@ -73,6 +75,7 @@ impl Notebook {
         outcome: &Outcome,
     ) -> Result<(), StoreError> {
         self.writer.samples(&outcome.samples)?;
+        self.writer.counters(&outcome.counters)?;
         self.latencies(&span, cell, boot, outcome)?;
         self.writer
             .event(&event(span.end, "guest-stopped", cell, boot).with("settled", outcome.settled))
@@ -105,9 +108,10 @@ impl Notebook {
         whole((f64::from(ticks) * self.run.record.nanos_per_tick).round())
     }
 
-    /// Keeps blocks that are on disk for the estimate.
-    pub fn keep(&mut self, samples: Vec<Sample>) {
+    /// Keeps blocks that are on disk for the estimate, and what was counted around them.
+    pub fn keep(&mut self, samples: Vec<Sample>, counters: Vec<CounterRow>) {
         self.run.samples.extend(samples);
+        self.run.counters.extend(counters);
     }
 
     /// A cell is over before its time.
@@ -135,7 +139,12 @@ impl Notebook {
     pub fn close(mut self, at_nanos: u64, interrupted: bool) -> Result<Results, RunError> {
         self.run.record.finished = Some(jiff::Timestamp::now().to_string());
         self.run.record.interrupted = interrupted;
-        let results = estimate(&self.run.record, &self.run.samples, &self.run.latencies);
+        let results = estimate(
+            &self.run.record,
+            &self.run.samples,
+            &self.run.latencies,
+            &self.run.counters,
+        );
         let report = html::render(&self.run, &results)?;
         replace_file(&self.writer.dir().join(REPORT_FILE), report.as_bytes())?;
         self.writer

@@ -38,6 +38,20 @@ impl Progress {
         Self { bar, talk }
     }
 
+    /// What events cost on this host is being measured.
+    pub fn calibrating(&self) {
+        const WHAT: &str = "measuring what exits, faults and switches cost on this host (1 s)";
+        match self.talk {
+            Talk::Quiet => {}
+            Talk::Bar => {
+                self.bar.set_draw_target(ProgressDrawTarget::stderr());
+                self.bar.set_message(WHAT);
+                self.bar.tick();
+            }
+            Talk::Verbose => eprintln!("{WHAT}"),
+        }
+    }
+
     /// The run begins, with this many boots in its pilot.
     pub fn start(&self, boots: u64) {
         if self.talk == Talk::Bar {

@@ -11,6 +11,7 @@ use vtax_reports::store::StoreError;
 use vtax_scenarios::plan::{Cell, Plan};
 
 use crate::campaign::Campaign;
+use crate::costs::{self, Prices};
 use crate::host::fingerprint::fingerprint;
 use crate::host::root::HostRoot;
 use crate::host::tsc::now_raw_nanos;
@@ -58,7 +59,10 @@ pub struct Job<'a> {
 /// [`RunError`]. A guest that fails is no error: it costs its cell.
 pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
     let rig = Rig::prepare()?;
-    let mut notebook = Notebook::open(job.dir, head(&rig, &job)).map_err(RunError::Directory)?;
+    progress.calibrating();
+    let prices = costs::measure(&rig)?;
+    let mut notebook =
+        Notebook::open(job.dir, head(&rig, &job, prices)).map_err(RunError::Directory)?;
     let mut campaign = Campaign::new(job.plan, &notebook.record().not_measured);
     progress.start(campaign.boots_left());
 
@@ -114,9 +118,14 @@ fn boot_once(
     match result {
         Ok(outcome) => {
             notebook.guest_stopped(start..end, cell, number, &outcome)?;
-            let Outcome { samples, known, .. } = outcome;
+            let Outcome {
+                samples,
+                counters,
+                known,
+                ..
+            } = outcome;
             campaign.add(cell, &samples, known, end - start);
-            notebook.keep(samples);
+            notebook.keep(samples, counters);
         }
         Err(error) => {
             campaign.give_up(cell);
@@ -145,7 +154,7 @@ fn elapsed(rig: &Rig) -> u64 {
 }
 
 /// All that is known before the first sample.
-fn head(rig: &Rig, job: &Job<'_>) -> RunRecord {
+fn head(rig: &Rig, job: &Job<'_>, prices: Prices) -> RunRecord {
     RunRecord {
         schema: SCHEMA,
         vtax_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -158,6 +167,8 @@ fn head(rig: &Rig, job: &Job<'_>) -> RunRecord {
         nanos_per_tick: rig.clock.nanos_per_tick,
         clock_bound: rig.bound,
         plan: job.plan.clone(),
+        counters_unavailable: prices.counters_unavailable,
+        unit_costs: prices.unit_costs,
         not_measured: job
             .not_testable
             .iter()

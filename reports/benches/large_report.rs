@@ -77,7 +77,7 @@ fn report(dir: &Path) {
     let start = Instant::now();
     let run = store::read(dir).expect("a readable run directory");
     let read = start.elapsed().as_secs_f64();
-    let results = estimate::estimate(&run.record, &run.samples, &run.latencies);
+    let results = estimate::estimate(&run.record, &run.samples, &run.latencies, &run.counters);
     let estimated = start.elapsed().as_secs_f64() - read;
     let document = black_box(html::render(&run, &results).expect("a report"));
     let rendered = start.elapsed().as_secs_f64() - read - estimated;
@@ -243,6 +243,8 @@ fn record(cells: u32) -> RunRecord {
             },
             cells: (0..cells).map(cell).collect(),
         },
+        counters_unavailable: BTreeMap::new(),
+        unit_costs: BTreeMap::new(),
         not_measured: BTreeMap::new(),
     }
 }

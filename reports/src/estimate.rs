@@ -11,6 +11,8 @@ use rayon::prelude::*;
 use vtax_scenarios::plan::Cell;
 use vtax_workloads::{Direction as Better, Metric};
 
+use crate::counters::{CounterLog, CounterRow};
+use crate::ledger::{BootAccount, Ledger};
 use crate::record::{Marks, NotMeasured, RunRecord, Sample};
 use crate::result::{CellResult, Direction, Interval, Results, SideSummary};
 use crate::spans::{BootSamples, Spans};
@@ -24,13 +26,21 @@ use crate::verdict::{self, Judgement, Measured};
 
 /// The results of a run. The same input always gives the same results, in plan order, on any number of threads.
 #[must_use]
-pub fn estimate(record: &RunRecord, samples: &[Sample], latencies: &LatencyLog) -> Results {
+pub fn estimate(
+    record: &RunRecord,
+    samples: &[Sample],
+    latencies: &LatencyLog,
+    counters: &CounterLog,
+) -> Results {
     let spans = Spans::new(samples);
     let digests: Vec<Digest> = record
         .plan
         .cells
         .par_iter()
-        .map(|cell| Digest::new(cell, &spans.boots(cell.id)))
+        .map(|cell| {
+            let counted = |boot| counters.boot(cell.id, boot);
+            Digest::new(cell, &spans.boots(cell.id), record.nanos_per_tick, counted)
+        })
         .collect();
     let measured: Vec<Measured<'_>> = record
         .plan
@@ -65,6 +75,8 @@ pub fn estimate(record: &RunRecord, samples: &[Sample], latencies: &LatencyLog) 
 struct Digest {
     question: Question,
     series: Series,
+    /// Of the boots that count, where something was counted.
+    accounts: Vec<BootAccount>,
     boots_measured: usize,
     boots_unsettled: usize,
     left_out: BTreeMap<&'static str, u64>,
@@ -72,18 +84,34 @@ struct Digest {
 }
 
 impl Digest {
-    fn new(cell: &Cell, boots: &[BootSamples<'_>]) -> Self {
+    fn new<'a>(
+        cell: &Cell,
+        boots: &[BootSamples<'_>],
+        nanos_per_tick: f64,
+        counted: impl Fn(u32) -> &'a [CounterRow],
+    ) -> Self {
         let question = Question::of(&cell.workload.name);
         let boots_unsettled = boots
             .iter()
             .filter(|boot| is_unsettled(&boot.blocks))
             .count();
+        let blocks = boots;
         let boots: Vec<(Boot, Duration)> = boots
             .iter()
             .map(|samples| (Boot::new(&samples.blocks, question), samples.time))
             .collect();
         let values: Vec<Option<BootValue>> = boots.iter().map(|(boot, _)| boot.value).collect();
         let series = Series::new(&values, cell.measure.pilot_boots);
+        let accounts = blocks
+            .iter()
+            .zip(&boots)
+            .filter(|(_, (boot, _))| boot.value.is_some_and(|value| series.takes(&value)))
+            .filter_map(|(samples, (boot, _))| {
+                let number = samples.blocks.first()?.boot;
+                let rows = counted(number);
+                BootAccount::new(&samples.blocks, rows, &boot.counting, nanos_per_tick)
+            })
+            .collect();
         let mut left_out = BTreeMap::new();
         for (boot, _) in &boots {
             let disturbed = boot.value.is_some_and(|value| value.disturbed);
@@ -99,6 +127,7 @@ impl Digest {
         Self {
             question,
             series,
+            accounts,
             boots_measured: values.len(),
             boots_unsettled,
             left_out,
@@ -187,6 +216,13 @@ impl Digest {
             } else {
                 Vec::new()
             },
+            ledger: judgement
+                .noise_floor
+                .filter(|_| is_measured && !is_cost)
+                .and_then(|floor| {
+                    let pilot = self.series.pilot();
+                    Ledger::new(record, &self.accounts, pilot, floor, confidence)
+                }),
             verdict: judgement.verdict,
             reason: judgement.reason,
             failed: matches!(measured.not_measured, Some(NotMeasured::Failed(_))),

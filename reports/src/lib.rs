@@ -1,16 +1,18 @@
 //! All that happens after a sample exists.
 //!
 //! ```text
-//! run directory ──store──► Run {record, samples} ──estimate──► CellResult… ──verdict──► Report ──► html, export
+//! run directory ──store──► Run {record, samples, counters} ──estimate──► CellResult… ──verdict──► Report ──► html, export
 //! ```
 //!
 //! Pure: touches neither /dev nor /sys, needs no root, takes no sample. A run directory can be reported on any
 //! machine, long after.
 #![forbid(unsafe_code)]
 
+pub mod counters;
 pub mod estimate;
 pub mod export;
 pub mod html;
+pub mod ledger;
 pub mod record;
 pub mod result;
 pub mod selftest;

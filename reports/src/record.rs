@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use vtax_scenarios::plan::Plan;
 
+use crate::counters::Counter;
+
 /// Version of the record and of the JSON results. Older versions stay readable.
 pub const SCHEMA: u32 = 1;
 
@@ -54,8 +56,49 @@ pub struct RunRecord {
     pub clock_bound: ClockBound,
     /// The resolved scenario.
     pub plan: Plan,
+    /// Counters that this host does not offer: why. Empty for runs of versions that did not count.
+    #[serde(default)]
+    pub counters_unavailable: BTreeMap<Counter, String>,
+    /// What single events cost on this host, measured before the first boot; empty where nothing was measured.
+    #[serde(default)]
+    pub unit_costs: BTreeMap<CostOf, UnitCost>,
     /// Cells that were not measured, by cell id: why.
     pub not_measured: BTreeMap<u32, NotMeasured>,
+}
+
+/// An event that takes time, and whose time can be measured by making many of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CostOf {
+    /// A port access that the VMM answers.
+    PortExit,
+    /// An MMIO access that the VMM answers.
+    MmioExit,
+    /// An exit that KVM answers itself.
+    KernelExit,
+    /// A host interrupt while the guest runs: what it takes longer than one while a host thread runs.
+    InterruptExit,
+    /// A page fault of the guest that KVM fixes: what a first touch takes longer in the guest than on the host.
+    GuestFault,
+    /// A page fault of the host process: a first touch on the host.
+    HostFault,
+    /// A switch from one thread to another on the same CPU.
+    ContextSwitch,
+}
+
+/// What one event costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnitCost {
+    /// It was measured.
+    Measured {
+        /// Nanoseconds per event, one figure for each of several batches.
+        nanos: Vec<f64>,
+        /// How it was measured, in a sentence.
+        how: String,
+    },
+    /// Why it was not.
+    Unavailable(String),
 }
 
 /// Bound on the disagreement of the two clocks: a block is void where its outer time, less `entry_nanos` on the guest's

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::Ledger;
 use crate::record::HostFingerprint;
 
 /// An estimate with its interval.
@@ -114,6 +115,9 @@ pub struct CellResult {
     pub anomaly: Option<String>,
     /// Latency quantiles, for workloads that time each operation.
     pub quantiles: Vec<QuantileRow>,
+    /// Where the loss went; `None` where nothing was counted, or the host has nothing to compare with.
+    #[serde(default)]
+    pub ledger: Option<Ledger>,
     /// The verdict on the scenario's threshold.
     pub verdict: Verdict,
     /// The verdict in words: what decided it, what is missing, or how much more time would decide.

@@ -7,11 +7,16 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use vtax_reports::estimate::estimate;
+use vtax_reports::counters::CounterLog;
 use vtax_reports::record::{Marks, NotMeasured, RunRecord, Sample, Side};
 use vtax_reports::result::{Results, Verdict};
 use vtax_reports::store::LatencyLog;
 use vtax_scenarios::plan::{Cell, ClaimOver};
+
+/// The results of a run in which nothing was counted.
+fn estimate(record: &RunRecord, samples: &[Sample], latencies: &LatencyLog) -> Results {
+    vtax_reports::estimate::estimate(record, samples, latencies, &CounterLog::default())
+}
 
 const BOOTS: u32 = 12;
 const ROUNDS: u32 = 3;

@@ -28,7 +28,7 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     for note in &run.notes {
         anstream::eprintln!("vtax: {note}");
     }
-    let results = estimate(&run.record, &run.samples, &run.latencies);
+    let results = estimate(&run.record, &run.samples, &run.latencies, &run.counters);
     let page = html::render(&run, &results).context("rendering the report")?;
     let path = args
         .html

@@ -16,6 +16,7 @@ pub mod mailbox;
 pub mod native;
 pub mod qemu;
 pub mod ram;
+pub mod small;
 
 use crate::twin::TwinError;
 use fault::GuestFault;
@@ -28,6 +29,31 @@ pub trait Executor {
     /// The guest's exception, its exit that nobody expected, or its silence beyond the watchdog's time; or what the host
     /// refused where it does the work itself.
     fn execute(&mut self) -> Result<Completion, Failure>;
+
+    /// What the VMM has answered for this CPU so far; the host's own CPU asks for nothing.
+    fn exits(&self) -> Exits {
+        Exits::default()
+    }
+}
+
+/// Accesses of a guest that the VMM had to answer, the one that ends a request left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exits {
+    /// To I/O ports.
+    pub port: u64,
+    /// To memory that is none.
+    pub mmio: u64,
+}
+
+impl Exits {
+    /// What was added since `start`.
+    #[must_use]
+    pub fn since(self, start: Self) -> Self {
+        Self {
+            port: self.port - start.port,
+            mmio: self.mmio - start.mmio,
+        }
+    }
 }
 
 /// Why a request was not carried out.

@@ -62,12 +62,20 @@ pub struct Start(Snapshot);
 #[derive(Clone, Copy, Debug, Default)]
 struct Snapshot {
     cpu: u32,
-    involuntary: u64,
-    voluntary: u64,
+    usage: Usage,
     run_delay_nanos: Option<u64>,
     steal_ticks: Option<u64>,
     wall_nanos: u64,
     cpu_nanos: u64,
+}
+
+/// What getrusage(2) counts of a thread.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usage {
+    involuntary: u64,
+    voluntary: u64,
+    minor_faults: u64,
+    major_faults: u64,
 }
 
 /// What happened to the thread during a block. `None`: the source is unavailable (or, for steal and missing time,
@@ -80,6 +88,14 @@ pub struct Disturbance {
     pub migrated: bool,
     /// How often the scheduler took the CPU away.
     pub involuntary_switches: u64,
+    /// How often the thread gave it up.
+    pub voluntary_switches: u64,
+    /// Page faults that needed no disk.
+    pub minor_faults: u64,
+    /// Page faults that did.
+    pub major_faults: u64,
+    /// CPU time of the thread.
+    pub cpu_nanos: u64,
     /// Time spent runnable, waiting for a CPU.
     pub run_delay_nanos: Option<u64>,
     /// Time in which the thread ran by its own account but not by the wall clock's; `None` on bare metal and where
@@ -135,11 +151,17 @@ impl DisturbanceProbe {
         &self.unavailable
     }
 
+    /// Whether a hypervisor is below this host, which may take time from it.
+    #[must_use]
+    pub const fn is_virtualized(&self) -> bool {
+        self.virtualized
+    }
+
     /// The state right before a block.
     #[must_use]
     pub fn begin(&mut self) -> Start {
         let cpu = current_cpu();
-        let (voluntary, involuntary) = context_switches();
+        let usage = thread_usage();
         let files = self.snapshot_files(cpu);
         // Clocks last here and first in `end`, the wall clock innermost: whatever comes between the readings makes
         // missing time smaller, never larger.
@@ -147,8 +169,7 @@ impl DisturbanceProbe {
         let wall_nanos = now_raw_nanos();
         Start(Snapshot {
             cpu,
-            involuntary,
-            voluntary,
+            usage,
             wall_nanos,
             cpu_nanos,
             ..files
@@ -161,11 +182,10 @@ impl DisturbanceProbe {
         let wall_nanos = now_raw_nanos();
         let cpu_nanos = thread_cpu_nanos();
         let cpu = current_cpu();
-        let (voluntary, involuntary) = context_switches();
+        let usage = thread_usage();
         let end = Snapshot {
             cpu,
-            involuntary,
-            voluntary,
+            usage,
             wall_nanos,
             cpu_nanos,
             ..self.snapshot_files(cpu)
@@ -219,14 +239,19 @@ impl Disturbance {
         let wall_nanos = end.wall_nanos.saturating_sub(start.wall_nanos);
         let run_delay_nanos = difference(start.run_delay_nanos, end.run_delay_nanos);
         let accounted = end.cpu_nanos.saturating_sub(start.cpu_nanos);
-        let slept = end.voluntary != start.voluntary;
+        let grown = |of: fn(&Usage) -> u64| of(&end.usage).saturating_sub(of(&start.usage));
+        let voluntary_switches = grown(|usage| usage.voluntary);
         Self {
             cpu: end.cpu,
             migrated: end.cpu != start.cpu,
-            involuntary_switches: end.involuntary.saturating_sub(start.involuntary),
+            involuntary_switches: grown(|usage| usage.involuntary),
+            voluntary_switches,
+            minor_faults: grown(|usage| usage.minor_faults),
+            major_faults: grown(|usage| usage.major_faults),
+            cpu_nanos: accounted,
             run_delay_nanos,
             missing_nanos: run_delay_nanos
-                .filter(|_| virtualized && !slept)
+                .filter(|_| virtualized && voluntary_switches == 0)
                 .map(|delay| wall_nanos.saturating_sub(accounted).saturating_sub(delay)),
             steal_ticks: difference(start.steal_ticks, end.steal_ticks)
                 .filter(|_| start.cpu == end.cpu),
@@ -287,17 +312,19 @@ fn thread_cpu_nanos() -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
-/// Voluntary and involuntary context switches of the calling thread.
-fn context_switches() -> (u64, u64) {
+/// What getrusage(2) says of the calling thread.
+fn thread_usage() -> Usage {
     // SAFETY: rusage holds integers only, so all zeroes is a valid value of it.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: the pointer is to a live rusage that the kernel may write. The call cannot fail: RUSAGE_THREAD is
     // known to every Linux since 2.6.26.
     unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
-    (
-        usage.ru_nvcsw.unsigned_abs(),
-        usage.ru_nivcsw.unsigned_abs(),
-    )
+    Usage {
+        involuntary: usage.ru_nivcsw.unsigned_abs(),
+        voluntary: usage.ru_nvcsw.unsigned_abs(),
+        minor_faults: usage.ru_minflt.unsigned_abs(),
+        major_faults: usage.ru_majflt.unsigned_abs(),
+    }
 }
 
 /// The second number of `/proc/thread-self/schedstat`: nanoseconds spent waiting on a run queue.

@@ -10,8 +10,11 @@ const STAT: &[u8] = b"cpu  75 0 30 1668 5 0 7 30 0 0\n\
 fn start() -> Snapshot {
     Snapshot {
         cpu: 1,
-        involuntary: 5,
-        voluntary: 7,
+        usage: Usage {
+            involuntary: 5,
+            voluntary: 7,
+            ..Usage::default()
+        },
         run_delay_nanos: Some(1_000),
         steal_ticks: Some(3),
         wall_nanos: 1_000_000_000,
@@ -50,10 +53,8 @@ fn each_disturbance_has_its_mark() {
     let end = Snapshot { cpu: 0, ..quiet() };
     assert_eq!(marks(end), Marks::MIGRATION);
 
-    let end = Snapshot {
-        involuntary: 6,
-        ..quiet()
-    };
+    let mut end = quiet();
+    end.usage.involuntary += 1;
     assert_eq!(marks(end), Marks::PREEMPTED);
 
     // 0.3 % of the block on the run queue.
@@ -84,10 +85,8 @@ fn what_has_other_causes_is_not_called_steal() {
         cpu_nanos: 505_000_000,
         ..quiet()
     };
-    let slept = Snapshot {
-        voluntary: 8,
-        ..idle
-    };
+    let mut slept = idle;
+    slept.usage.voluntary += 1;
     assert_eq!(marks(slept), Marks::CLEAN);
     let bare_metal = Disturbance::between(&start(), &idle, false);
     assert_eq!(bare_metal.missing_nanos, None);

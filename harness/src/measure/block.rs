@@ -1,8 +1,10 @@
 //! One timed block on one side, by two clocks.
 
+use vtax_reports::counters::Counts;
 use vtax_reports::record::{ClockBound, Marks, Sample, Side};
 
 use super::BootError;
+use crate::counters::Counters;
 use crate::guest::mailbox::{Answer, Mailbox, Request};
 use crate::guest::{Completion, Executor};
 use crate::host::disturbance::DisturbanceProbe;
@@ -13,6 +15,8 @@ use crate::host::tsc::{TscClock, now_raw_nanos};
 pub struct Stopwatch {
     /// What took the CPU away.
     pub probe: DisturbanceProbe,
+    /// What else is counted.
+    pub counters: Counters,
     /// Rate of the payload's clock, as measured on the host.
     pub clock: TscClock,
     /// How far the clocks may differ.
@@ -26,6 +30,8 @@ pub struct Stopwatch {
 pub struct Block {
     /// What it says; cell, boot, round, position, side and vCPU are the caller's to fill in.
     pub sample: Sample,
+    /// What was counted meanwhile.
+    pub counts: Counts,
     /// What the payload answered.
     pub answer: Answer,
 }
@@ -43,11 +49,14 @@ impl Stopwatch {
         request: &Request,
     ) -> Result<Block, BootError> {
         mailbox.put(request)?;
+        let (counted, exits) = (self.counters.begin(), executor.exits());
         let before = self.probe.begin();
         let start = now_raw_nanos();
         let completion = executor.execute()?;
         let end = now_raw_nanos();
         let disturbance = self.probe.end(&before);
+        let exits = executor.exits().since(exits);
+        let counts = self.counters.end(&counted, &disturbance, exits);
         let answer = mailbox.take()?;
 
         let outer_nanos = end - start;
@@ -74,6 +83,7 @@ impl Stopwatch {
                 marks,
                 at_nanos: start - self.run_start,
             },
+            counts,
             answer,
         })
     }

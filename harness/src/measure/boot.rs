@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
+use vtax_reports::counters::CounterRow;
 use vtax_reports::record::{Sample, Side};
 use vtax_scenarios::memory::arena_bytes;
 use vtax_scenarios::plan::{Backing, Cell, Pinning};
@@ -13,6 +14,7 @@ use super::BootError;
 use super::block::Stopwatch;
 use super::rendezvous::Rendezvous;
 use super::worker::{Arena, Harvest, Shared, Worker};
+use crate::counters::Counters;
 use crate::guest::embedded::devices::Devices;
 use crate::guest::embedded::{Vm, VmConfig};
 use crate::guest::layout;
@@ -80,6 +82,8 @@ impl Spec<'_> {
 pub struct Outcome {
     /// All blocks, in order per vCPU.
     pub samples: Vec<Sample>,
+    /// What was counted around each of them, the warm-up left out.
+    pub counters: Vec<CounterRow>,
     /// Single latencies in TSC ticks.
     pub latencies: Vec<(Side, Vec<u32>)>,
     /// What the next boot of the cell need not find out again.
@@ -131,16 +135,19 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
     let harvests = run_all(rig, spec, &ram, own.as_ref(), &vm, &shared)?;
     let known = shared.known.get().copied().ok_or(BootError::Aborted)?;
     let settled = harvests.iter().all(|harvest| harvest.settled);
-    let (samples, latencies) = harvests
-        .into_iter()
-        .map(|harvest| (harvest.samples, harvest.latencies))
-        .unzip::<_, _, Vec<_>, Vec<_>>();
-    Ok(Outcome {
-        samples: samples.into_iter().flatten().collect(),
-        latencies: latencies.into_iter().flatten().collect(),
+    let mut outcome = Outcome {
+        samples: Vec::new(),
+        counters: Vec::new(),
+        latencies: Vec::new(),
         known,
         settled,
-    })
+    };
+    for harvest in harvests {
+        outcome.samples.extend(harvest.samples);
+        outcome.counters.extend(harvest.counters);
+        outcome.latencies.extend(harvest.latencies);
+    }
+    Ok(outcome)
 }
 
 /// Runs every vCPU's thread to its end, and reports the first failure that is not another's.
@@ -205,6 +212,7 @@ fn one(
         .transpose()?;
     let mut vcpu = vm.vcpu(index)?;
     vcpu.watched(Slot::for_this_thread()?);
+    let counters = Counters::new(&vcpu);
     let mailbox = Mailbox::new(ram, layout::mailbox(index));
     let arena = Arena {
         ram,
@@ -234,6 +242,7 @@ fn one(
         native_arena: own.map_or(arena, |own| Arena { ram: own, ..arena }),
         stopwatch: Stopwatch {
             probe: DisturbanceProbe::for_this_thread(&HostRoot::default()),
+            counters,
             clock: rig.clock,
             bound: rig.bound,
             run_start: rig.run_start,

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use vtax_reports::counters::CounterRow;
 use vtax_reports::record::{Marks, Sample, Side};
 use vtax_scenarios::order::{BlockKind, child_seed, round_order};
 use vtax_workloads::abi::{LATENCY_SLOTS, Op};
@@ -91,6 +92,8 @@ pub struct Worker<'a> {
 pub struct Harvest {
     /// Its blocks.
     pub samples: Vec<Sample>,
+    /// What was counted around each of them, the warm-up left out.
+    pub counters: Vec<CounterRow>,
     /// Single latencies in ticks.
     pub latencies: Vec<(Side, Vec<u32>)>,
     /// Whether the warm-up ended in a steady state.
@@ -327,6 +330,16 @@ impl Worker<'_> {
             harvest
                 .latencies
                 .push((block.sample.side, block.answer.latencies));
+        }
+        if !block.sample.marks.intersects(Marks::WARMUP) {
+            harvest.counters.push(CounterRow {
+                cell: block.sample.cell,
+                boot: block.sample.boot,
+                round,
+                side: block.sample.side,
+                vcpu: block.sample.vcpu,
+                counts: block.counts,
+            });
         }
         harvest.samples.push(block.sample);
     }

@@ -58,6 +58,8 @@ pub struct BootValue {
 pub struct Boot {
     /// What it says; `None` where no round counts.
     pub value: Option<BootValue>,
+    /// The rounds that count, in ascending order.
+    pub counting: Vec<u32>,
     /// Blocks left out, by reason: a mark's name, `empty` (no work or no time), `incomplete` (the round lacks a
     /// side) or `paired` (nothing wrong but with another block of the round). Warm-up is not counted.
     pub left_out: BTreeMap<&'static str, u64>,
@@ -146,6 +148,12 @@ impl Boot {
         let counts: Vec<bool> = times.iter().map(counts).collect();
         Self {
             value: value(if disturbed { &all } else { &clean }, &all, disturbed),
+            counting: rounds
+                .iter()
+                .zip(&counts)
+                .filter(|&(_, &counts)| counts)
+                .map(|(round, _)| round.number)
+                .collect(),
             left_out: left_out(samples, &rounds, &counts, question),
             left_out_with_boot: if disturbed {
                 left_out(samples, &rounds, &vec![false; rounds.len()], question)

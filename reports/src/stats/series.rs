@@ -62,11 +62,23 @@ impl Series {
         self.leaves_out
     }
 
+    /// Whether this boot is among [`Self::boots`] (or would be, were it added).
+    #[must_use]
+    pub fn takes(&self, boot: &BootValue) -> bool {
+        !(self.leaves_out && boot.disturbed)
+    }
+
+    /// How many of [`Self::boots`], from the first, belong to the pilot.
+    #[must_use]
+    pub fn pilot(&self) -> usize {
+        self.pilot
+    }
+
     /// Adds a boot after the pilot, `None` where no round counts. [`Self::boots`] grows if it counts.
     pub fn push(&mut self, boot: Option<BootValue>) {
         let Some(boot) = boot else { return };
         self.all.0.push(boot.log_ratio_all);
-        if !(self.leaves_out && boot.disturbed) {
+        if self.takes(&boot) {
             self.boots.push(boot);
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! run.json      the versioned record; head first, rewritten as a whole at the end
 //! samples.csv   every block, appended boot by boot, nothing averaged away
+//! counters.csv  what KVM, the VMM, the scheduler and the PMU counted around each block
 //! events.jsonl  the audit log: guests created and stopped, host knobs changed
 //! latency-<cell>-<side>.hlog   single latencies, one histogram per boot (HdrHistogram V2 interval log)
 //! results.json  what `--json` printed
@@ -11,6 +12,7 @@
 //! A run may be killed at any moment. What it had written stays readable: records are replaced as a whole, logs are
 //! only appended to, and a torn last line is dropped and said so in [`Run::notes`].
 
+mod counters;
 mod events;
 mod latency;
 mod reader;
@@ -33,6 +35,8 @@ pub use writer::{Writer, replace_file};
 pub const RECORD_FILE: &str = "run.json";
 /// Every block.
 pub const SAMPLES_FILE: &str = "samples.csv";
+/// The counters of every block.
+pub const COUNTERS_FILE: &str = "counters.csv";
 /// The audit log.
 pub const EVENTS_FILE: &str = "events.jsonl";
 /// The results, as `--json` prints them.

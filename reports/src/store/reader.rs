@@ -5,7 +5,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{LatencyLog, RECORD_FILE, SAMPLES_FILE, StoreError, latency, samples};
+use super::{
+    COUNTERS_FILE, LatencyLog, RECORD_FILE, SAMPLES_FILE, StoreError, counters, latency, samples,
+};
+use crate::counters::CounterLog;
 use crate::record::{RunRecord, SCHEMA, Sample};
 
 /// A run, as its directory tells it.
@@ -17,6 +20,8 @@ pub struct Run {
     pub samples: Vec<Sample>,
     /// Single latencies, where a workload times each operation.
     pub latencies: LatencyLog,
+    /// What was counted around each block; empty for runs of versions that did not count.
+    pub counters: CounterLog,
     /// What was amiss with the directory, in sentences: torn lines, a run that never finished.
     pub notes: Vec<String>,
 }
@@ -36,6 +41,7 @@ pub fn read(dir: &Path) -> Result<Run, StoreError> {
     Ok(Run {
         samples: samples::read(&dir.join(SAMPLES_FILE), &mut notes)?,
         latencies: latency::read(dir, &mut notes)?,
+        counters: counters::read(&dir.join(COUNTERS_FILE), &mut notes)?,
         record,
         notes,
     })

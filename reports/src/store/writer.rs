@@ -10,8 +10,10 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
-    Event, EventLog, RECORD_FILE, RESULTS_FILE, SAMPLES_FILE, StoreError, latency, samples,
+    COUNTERS_FILE, Event, EventLog, RECORD_FILE, RESULTS_FILE, SAMPLES_FILE, StoreError, counters,
+    latency, samples,
 };
+use crate::counters::CounterRow;
 use crate::record::{RunRecord, Sample, Side};
 use crate::result::Results;
 
@@ -21,6 +23,7 @@ use crate::result::Results;
 pub struct Writer {
     dir: PathBuf,
     samples: File,
+    counters: File,
     events: EventLog,
     base: SystemTime,
     nanos_per_tick: f64,
@@ -45,18 +48,12 @@ impl Writer {
             return Err(StoreError::Occupied(dir.to_owned()));
         }
         replace_json(&dir.join(RECORD_FILE), head)?;
-        let path = dir.join(SAMPLES_FILE);
-        let mut samples = OpenOptions::new()
-            .create_new(true)
-            .append(true)
-            .open(&path)
-            .map_err(StoreError::io("create", &path))?;
-        samples
-            .write_all(samples::header().as_bytes())
-            .map_err(StoreError::io("append to", &path))?;
+        let samples = table(&dir.join(SAMPLES_FILE), &samples::header())?;
+        let counters = table(&dir.join(COUNTERS_FILE), &counters::header())?;
         Ok(Self {
             dir: dir.to_owned(),
             samples,
+            counters,
             events: EventLog::open(dir)?,
             base: base.into(),
             nanos_per_tick: head.nanos_per_tick,
@@ -80,6 +77,18 @@ impl Writer {
         self.samples
             .write_all(&self.text)
             .map_err(StoreError::io("append to", &self.dir.join(SAMPLES_FILE)))
+    }
+
+    /// Appends the counters of a boot's blocks.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn counters(&mut self, rows: &[CounterRow]) -> Result<(), StoreError> {
+        self.text.clear();
+        counters::format(&mut self.text, rows);
+        self.counters
+            .write_all(&self.text)
+            .map_err(StoreError::io("append to", &self.dir.join(COUNTERS_FILE)))
     }
 
     /// Appends one event to the audit log.
@@ -128,10 +137,25 @@ impl Writer {
         self.samples
             .sync_all()
             .map_err(StoreError::io("sync", &self.dir.join(SAMPLES_FILE)))?;
+        self.counters
+            .sync_all()
+            .map_err(StoreError::io("sync", &self.dir.join(COUNTERS_FILE)))?;
         self.events.sync()?;
         replace_json(&self.dir.join(RESULTS_FILE), results)?;
         self.record(record)
     }
+}
+
+/// A new file to append to, with its first line.
+fn table(path: &Path, header: &str) -> Result<File, StoreError> {
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .append(true)
+        .open(path)
+        .map_err(StoreError::io("create", path))?;
+    file.write_all(header.as_bytes())
+        .map_err(StoreError::io("append to", path))?;
+    Ok(file)
 }
 
 fn replace_json(path: &Path, value: &impl Serialize) -> Result<(), StoreError> {

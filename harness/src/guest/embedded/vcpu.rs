@@ -8,9 +8,10 @@ use vm_memory::ByteValued;
 use vtax_workloads::machine::{FaultFrame, PORT_DONE, PORT_FAULT, PORT_NOTHING, RAM_BASE};
 
 use super::devices::Devices;
+use crate::counters::kvm::{KvmStatistics, StatisticsError};
 use crate::guest::fault::GuestFault;
 use crate::guest::ram::Ram;
-use crate::guest::{Completion, Executor, Failure};
+use crate::guest::{Completion, Executor, Exits, Failure};
 use crate::watchdog::Slot;
 
 /// How long a request may take: far beyond any block, even on a crowded host.
@@ -23,6 +24,7 @@ pub struct EmbeddedVcpu<'a> {
     ram: &'a Ram,
     devices: &'a Devices,
     watch: Option<Arc<Slot>>,
+    exits: Exits,
 }
 
 /// A copy of [`FaultFrame`] as plain memory.
@@ -55,7 +57,16 @@ impl<'a> EmbeddedVcpu<'a> {
             ram,
             devices,
             watch: None,
+            exits: Exits::default(),
         }
+    }
+
+    /// What KVM counts of this vCPU.
+    ///
+    /// # Errors
+    /// This KVM does not tell.
+    pub fn statistics(&self) -> Result<KvmStatistics, StatisticsError> {
+        KvmStatistics::open(&self.fd)
     }
 
     /// Puts the vCPU under the watch of the thread that will run it.
@@ -69,15 +80,24 @@ impl<'a> EmbeddedVcpu<'a> {
         Ok(match self.fd.run() {
             Ok(VcpuExit::IoOut(PORT_DONE, _)) => Stop::Done,
             Ok(VcpuExit::IoOut(PORT_FAULT, _)) => Stop::Fault,
-            Ok(VcpuExit::IoOut(PORT_NOTHING, _)) => Stop::Answered,
+            Ok(VcpuExit::IoOut(PORT_NOTHING, _)) => {
+                self.exits.port += 1;
+                Stop::Answered
+            }
             Ok(VcpuExit::IoOut(port, data)) => {
+                self.exits.port += 1;
                 port_answer(self.devices.write_port(port, data), port)
             }
-            Ok(VcpuExit::IoIn(port, data)) => port_answer(self.devices.read_port(port, data), port),
+            Ok(VcpuExit::IoIn(port, data)) => {
+                self.exits.port += 1;
+                port_answer(self.devices.read_port(port, data), port)
+            }
             Ok(VcpuExit::MmioRead(address, data)) => {
+                self.exits.mmio += 1;
                 memory_answer(self.devices.read(address, data), address, false)
             }
             Ok(VcpuExit::MmioWrite(address, data)) => {
+                self.exits.mmio += 1;
                 memory_answer(self.devices.write(address, data), address, true)
             }
             Ok(VcpuExit::Shutdown) => Stop::Shutdown,
@@ -196,5 +216,9 @@ impl Executor for EmbeddedVcpu<'_> {
             watch.disarm();
         }
         result
+    }
+
+    fn exits(&self) -> Exits {
+        self.exits
     }
 }

@@ -1,0 +1,144 @@
+//! A small guest of one vCPU, for what is found out about a host before anything is measured on it.
+
+use kvm_ioctls::Kvm;
+use vtax_scenarios::memory::{MIN_MEMORY_BYTES, arena_bytes};
+use vtax_scenarios::plan::{Backing, PageSize, Topology};
+use vtax_workloads::abi::Op;
+use vtax_workloads::machine::RAM_BASE;
+
+use super::embedded::devices::Devices;
+use super::embedded::vcpu::EmbeddedVcpu;
+use super::embedded::{Vm, VmConfig};
+use super::image::Image;
+use super::layout;
+use super::mailbox::{Answer, Mailbox, Request};
+use super::native::NativeCpu;
+use super::ram::{Ram, RamConfig};
+use super::{Executor, Exits};
+use crate::host::tsc::now_raw_nanos;
+use crate::rig::RigError;
+
+/// The guest and its native twin.
+pub struct SmallGuest<'a> {
+    /// The guest's side.
+    pub vcpu: EmbeddedVcpu<'a>,
+    native: NativeCpu<'a>,
+    mailbox: Mailbox<'a>,
+    ram: &'a Ram,
+}
+
+/// Which side answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// The guest.
+    Guest,
+    /// The host.
+    Host,
+}
+
+/// A request that was carried out.
+#[derive(Debug)]
+pub struct Done {
+    /// What was answered.
+    pub answer: Answer,
+    /// CLOCK_MONOTONIC_RAW around it.
+    pub outer_nanos: u64,
+    /// Exits meanwhile.
+    pub exits: Exits,
+}
+
+impl SmallGuest<'_> {
+    /// Makes the guest, and hands it to `work`.
+    ///
+    /// # Errors
+    /// No memory, no guest, or what `work` says.
+    pub fn with<T>(
+        kvm: &Kvm,
+        image: &Image,
+        work: impl FnOnce(&mut SmallGuest<'_>) -> Result<T, RigError>,
+    ) -> Result<T, RigError> {
+        let ram = Ram::map(&RamConfig {
+            address: RAM_BASE,
+            len: MIN_MEMORY_BYTES,
+            backing: Backing::Small,
+            prefault: false,
+            numa_node: None,
+        })?;
+        let config = VmConfig {
+            page_size: PageSize::Size4K,
+            topology: Topology {
+                sockets: 1,
+                cores: 1,
+                threads: 1,
+            },
+            vcpus: 1,
+            interrupts: false,
+        };
+        let devices = Devices::default();
+        let vm = Vm::create(kvm, &ram, image, &devices, config)?;
+        let mailbox = Mailbox::new(&ram, layout::mailbox(0));
+        work(&mut SmallGuest {
+            vcpu: vm.vcpu(0)?,
+            native: NativeCpu::new(image, mailbox, 0),
+            mailbox,
+            ram: &ram,
+        })
+    }
+
+    /// One request, with the workload's smallest parameters.
+    ///
+    /// # Errors
+    /// The guest failed or the payload refused.
+    pub fn ask(
+        &mut self,
+        on: On,
+        op: Op,
+        workload: &str,
+        iterations: u64,
+    ) -> Result<Done, RigError> {
+        let mut params = [0; vtax_workloads::MAX_PARAMS];
+        let mut index = 0;
+        if let Some((found, workload)) = vtax_workloads::find(workload) {
+            index = found as u64;
+            for (value, param) in params.iter_mut().zip(workload.params) {
+                *value = param.min;
+            }
+        }
+        self.mailbox.put(&Request {
+            op,
+            workload: index,
+            arena: RAM_BASE + layout::arena(MIN_MEMORY_BYTES, 1, 0),
+            arena_len: if op == Op::Touch {
+                0
+            } else {
+                arena_bytes(MIN_MEMORY_BYTES, 1)
+            },
+            iterations,
+            planted: 0,
+            params,
+            seed: 0,
+        })?;
+        let executor: &mut dyn Executor = match on {
+            On::Guest => &mut self.vcpu,
+            On::Host => &mut self.native,
+        };
+        let exits = executor.exits();
+        let start = now_raw_nanos();
+        executor.execute()?;
+        let outer_nanos = now_raw_nanos() - start;
+        Ok(Done {
+            exits: executor.exits().since(exits),
+            answer: self.mailbox.take()?,
+            outer_nanos,
+        })
+    }
+
+    /// Gives the arena's pages back to the host, so that the next request takes each anew.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn discard_arena(&self) -> Result<(), RigError> {
+        let offset = layout::arena(MIN_MEMORY_BYTES, 1, 0);
+        Ok(self.ram.discard(offset, arena_bytes(MIN_MEMORY_BYTES, 1))?)
+    }
+}

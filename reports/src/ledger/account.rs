@@ -1,0 +1,83 @@
+//! One boot's account: time and events per unit of work on both sides, over the rounds that count.
+
+use super::Cause;
+use crate::counters::CounterRow;
+use crate::record::{Marks, Sample, Side};
+
+/// The account of one boot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BootAccount {
+    /// Time per unit of work in the guest; with several vCPUs, per vCPU.
+    pub guest_nanos: f64,
+    /// The same on the host, over native and control blocks.
+    pub native_nanos: f64,
+    /// For each [`Cause`], the events per unit of work that the guest has more than the host; `None` where a block has
+    /// no value.
+    pub events: Vec<Option<f64>>,
+}
+
+impl BootAccount {
+    /// The account over the rounds `counting` (ascending) of a boot; `None` where nothing was counted or a side is
+    /// missing.
+    #[must_use]
+    pub fn new(
+        samples: &[Sample],
+        counters: &[CounterRow],
+        counting: &[u32],
+        nanos_per_tick: f64,
+    ) -> Option<Self> {
+        let counts = |round: u32| counting.binary_search(&round).is_ok();
+        let [mut guest, mut native] = [Work::default(); 2];
+        for sample in samples {
+            if counts(sample.round) && !sample.marks.intersects(Marks::WARMUP) {
+                let side = if is_guest(sample.side) {
+                    &mut guest
+                } else {
+                    &mut native
+                };
+                side.nanos += sample.ticks as f64 * nanos_per_tick;
+                side.iterations += sample.iterations as f64;
+            }
+        }
+        let rows: Vec<&CounterRow> = counters.iter().filter(|row| counts(row.round)).collect();
+        if rows.is_empty() || guest.iterations == 0.0 || native.iterations == 0.0 {
+            return None;
+        }
+        let events = |cause: &Cause| {
+            let mut more = 0.0;
+            for row in &rows {
+                let events = cause.events(&row.counts)?;
+                more += if is_guest(row.side) {
+                    events / guest.iterations
+                } else {
+                    -events / native.iterations
+                };
+            }
+            Some(more)
+        };
+        Some(Self {
+            guest_nanos: guest.nanos / guest.iterations,
+            native_nanos: native.nanos / native.iterations,
+            events: Cause::ALL.iter().map(events).collect(),
+        })
+    }
+
+    /// What the guest takes longer for a unit of work.
+    #[must_use]
+    pub fn loss_nanos(&self) -> f64 {
+        self.guest_nanos - self.native_nanos
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Work {
+    nanos: f64,
+    iterations: f64,
+}
+
+fn is_guest(side: Side) -> bool {
+    match side {
+        Side::Guest => true,
+        Side::Native | Side::Control => false,
+    }
+}
