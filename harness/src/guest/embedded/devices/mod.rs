@@ -13,12 +13,15 @@
 
 pub mod blk;
 pub mod disk;
+pub mod filter;
 pub mod memory;
 pub mod mmio;
 pub mod ring;
 pub mod server;
 pub mod worker;
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod mmio_tests;
 #[cfg(test)]
@@ -56,6 +59,15 @@ pub enum DeviceError {
     /// An I/O thread.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    /// An I/O thread tried something that it has no business with.
+    #[error(
+        "an I/O thread of the guest's devices made system call {number}, which its seccomp filter refuses: a bug of vtax, or \
+         a guest that has taken the thread over"
+    )]
+    Refused {
+        /// The call's number on x86-64.
+        number: i64,
+    },
     /// The device has stopped at something.
     #[error("the guest's {device} stopped: {reason}")]
     Stopped {
@@ -132,9 +144,12 @@ impl Devices {
     /// Nothing, as long as all devices work.
     ///
     /// # Errors
-    /// [`DeviceError::Stopped`]: a device has asked for a reset since the guest was made, by the guest's fault or the
-    /// host's.
+    /// A device has asked for a reset since the guest was made, by the guest's fault or the host's; or one of their
+    /// threads was refused a system call.
     pub fn check(&self) -> Result<(), DeviceError> {
+        if let Some(number) = filter::take_refused() {
+            return Err(DeviceError::Refused { number });
+        }
         for (device, transport) in [("virtio-blk", &self.block)] {
             if let Some(reason) = transport
                 .as_ref()

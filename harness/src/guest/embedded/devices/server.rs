@@ -32,7 +32,10 @@ pub enum ServeError {
 }
 
 /// What a device does with the requests of one queue.
-pub trait Service: Send {
+pub trait Service {
+    /// The system calls that it makes, apart from those that every I/O thread needs.
+    const SYSTEM_CALLS: &'static [i64] = &[];
+
     /// Takes requests out of the ring and gives finished ones back; returns the number of either, which is 0 when there
     /// is nothing to do at present. One call takes no more requests than the ring holds.
     ///
@@ -56,20 +59,29 @@ pub struct Counts {
     pub wakeups: u64,
     /// Interrupts sent.
     pub interrupts: u64,
+    /// Requests whose data took a detour, since their buffers were not aligned as the disk wants them.
+    pub bounced: u64,
+    /// Requests that the host could not carry out, such as a write to a full disk.
+    pub failed: u64,
 }
 
 /// Counts of a queue as it is being served.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub struct Tally {
     pub(super) wakeups: AtomicU64,
     pub(super) interrupts: AtomicU64,
+    pub(super) bounced: AtomicU64,
+    pub(super) failed: AtomicU64,
 }
 
 impl Tally {
     pub(super) fn read(&self) -> Counts {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counts {
-            wakeups: self.wakeups.load(Ordering::Relaxed),
-            interrupts: self.interrupts.load(Ordering::Relaxed),
+            wakeups: of(&self.wakeups),
+            interrupts: of(&self.interrupts),
+            bounced: of(&self.bounced),
+            failed: of(&self.failed),
         }
     }
 }
@@ -233,7 +245,7 @@ impl<S: Service> Inline<S> {
     }
 }
 
-impl<S: Service + std::fmt::Debug> Lane for Inline<S> {
+impl<S: Service + Send + std::fmt::Debug> Lane for Inline<S> {
     fn start(&self, ring: Ring) {
         self.with(|server| server.ring = Some(ring));
     }

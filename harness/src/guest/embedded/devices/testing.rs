@@ -1,6 +1,7 @@
 //! A driver in the same process: it sets up a device through its registers and talks to it over memory.
 
 use std::cell::Cell;
+use std::sync::Mutex;
 
 use virtio_bindings::bindings::virtio_mmio as register;
 use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
@@ -9,6 +10,10 @@ use vm_memory::{Bytes, GuestAddress};
 use super::memory::GuestMemory;
 use super::mmio::{COMMON_FEATURES, QUEUE_SIZE, Transport};
 use super::server::Lane;
+
+/// Held by tests that start programs, and by those that must find a file unlocked: a child shares the locks of its parent
+/// from its birth until it becomes another program.
+pub static PROGRAMS: Mutex<()> = Mutex::new(());
 
 /// Bytes of memory that a driver needs.
 pub const MEMORY: usize = 0x40_0000;

@@ -6,7 +6,7 @@
 //! end of a request (descriptor) ────────┘
 //! ```
 //!
-//! While it polls the driver need not kick. The window adapts as QEMU's does (util/aio-posix.c, `poll-max-ns`): it
+//! Before its first request the thread is left with the few system calls that it needs ([`super::filter`]). While it polls the driver need not kick. The window adapts as QEMU's does (util/aio-posix.c, `poll-max-ns`): it
 //! grows as long as a longer one would have caught the next request, and closes when none would.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::filter::{self, FilterError};
 use super::ring::Ring;
 use super::server::{Condition, Counts, Lane, ServeError, Server, Service, Tally};
 use crate::host::affinity::{AffinityError, Pinned};
@@ -38,8 +39,13 @@ pub enum WorkerError {
     #[error("an I/O thread could not be pinned: {0}")]
     Pin(#[from] AffinityError),
     /// What it serves with could not be made.
-    #[error("an I/O thread could not prepare its disk: {0}")]
-    Service(String),
+    #[error(
+        "an I/O thread could not set up io_uring: {0}; it needs Linux 5.11 and /proc/sys/kernel/io_uring_disabled at 0"
+    )]
+    Service(io::Error),
+    /// It could not give up its rights.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// It ended before it began.
     #[error("an I/O thread ended before its first request")]
     Lost,
@@ -85,7 +91,7 @@ impl Worker {
     ) -> Result<Self, WorkerError>
     where
         S: Service,
-        P: FnOnce() -> Result<S, WorkerError> + Send + 'static,
+        P: FnOnce(Arc<Tally>) -> Result<S, WorkerError> + Send + 'static,
     {
         let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         let kick = event()?;
@@ -101,10 +107,14 @@ impl Worker {
             .spawn(move || {
                 let begin = || -> Result<_, WorkerError> {
                     // The thread keeps its CPU to its end.
-                    let pinned = cpu.map(|cpu| Pinned::to(&[cpu])).transpose()?;
-                    Ok((pinned, prepare()?))
+                    if let Some(cpu) = cpu {
+                        std::mem::forget(Pinned::to(&[cpu])?);
+                    }
+                    let service = prepare(Arc::clone(&own_tally))?;
+                    filter::confine(S::SYSTEM_CALLS)?;
+                    Ok(service)
                 };
-                let (_pinned, service) = match begin() {
+                let service = match begin() {
                     Ok(prepared) => prepared,
                     Err(error) => {
                         // Who asked waits for it.

@@ -6,6 +6,7 @@
 
 pub mod copying;
 pub mod request;
+pub mod uring;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use super::ring::{Ring, RingError};
 use super::server::Condition;
 use super::worker::{Worker, WorkerConfig, WorkerError};
 use copying::Copying;
+use uring::Queueing;
 
 /// VIRTIO_ID_BLOCK (virtio 1.2, 5.2.1); virtio-bindings does not name device types.
 const VIRTIO_ID_BLOCK: u32 = 2;
@@ -112,9 +114,14 @@ pub fn device(config: &BlockConfig, memory: GuestMemory) -> Result<Transport<Wor
                 interrupts: config.completion == Completion::Interrupt,
             };
             let disk = Arc::clone(&config.disk);
-            Worker::spawn(&worker, Arc::clone(&condition), move || {
-                Ok(Copying::new(disk))
-            })
+            let condition = Arc::clone(&condition);
+            if disk.file().is_some() {
+                Worker::spawn(&worker, condition, move |tally| {
+                    Queueing::new(disk, tally).map_err(WorkerError::Service)
+                })
+            } else {
+                Worker::spawn(&worker, condition, move |_| Ok(Copying::new(disk)))
+            }
         })
         .collect::<Result<Vec<_>, _>>()?;
     let identity = identity(&config.disk, config.queues);

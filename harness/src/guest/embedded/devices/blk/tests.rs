@@ -3,7 +3,7 @@
 use super::super::disk::Disk;
 use super::super::mmio_tests::inline_disk;
 use super::super::server::{Inline, Lane};
-use super::super::testing::{Buffer, Driver, MEMORY};
+use super::super::testing::{BUFFERS, Buffer, Driver, MEMORY, PROGRAMS, write};
 use super::*;
 
 const OK: u8 = 0;
@@ -296,7 +296,7 @@ fn interrupts_come_when_the_driver_wants_them() {
     wait(1);
     assert_eq!(interrupt.read().unwrap(), 1);
     assert_eq!(device.condition().interrupt_status(), 1);
-    super::super::testing::write(&device, 0x064, 1);
+    write(&device, 0x064, 1);
     assert_eq!(device.condition().interrupt_status(), 0);
     driver.set_flags(1);
     assert_eq!(ask(&driver, 4, 0, &[], 0).0, OK);
@@ -313,10 +313,200 @@ fn a_reset_stops_the_threads_at_once() {
         let driver = Driver::new(&device, &memory);
         driver.submit(0, &[Buffer::Out(&header(4, 0)), Buffer::In(1)]);
         driver.kick();
-        super::super::testing::write(&device, 0x070, 0);
+        write(&device, 0x070, 0);
         // Nobody touches memory now: what is offered stays.
         let before = driver.bytes(driver.rings(), 0x1_0000);
         driver.kick();
         assert_eq!(driver.bytes(driver.rings(), 0x1_0000), before);
     }
+}
+
+fn on_file(
+    direct: bool,
+    bytes: u64,
+) -> Option<(Transport<Worker>, GuestMemory, tempfile::TempDir)> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.img");
+    std::fs::File::create(&path)
+        .unwrap()
+        .set_len(bytes)
+        .unwrap();
+    let disk = match Disk::open(&path, direct, false) {
+        Ok(disk) => disk,
+        Err(error) => {
+            eprintln!("SKIPPED a disk on a file with O_DIRECT: {error}");
+            return None;
+        }
+    };
+    let memory = GuestMemory::anonymous(MEMORY).unwrap();
+    let config = BlockConfig {
+        disk: Arc::new(disk),
+        queues: 1,
+        completion: Completion::Poll,
+        poll_nanos: 20_000,
+        io_cpus: vec![0],
+    };
+    Some((device(&config, memory.clone()).unwrap(), memory, folder))
+}
+
+#[test]
+fn a_file_is_a_disk_like_any_other() {
+    let _alone = PROGRAMS
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    for direct in [false, true] {
+        let Some((device, memory, folder)) = on_file(direct, 1 << 20) else {
+            continue;
+        };
+        let driver = Driver::new(&device, &memory);
+        let path = folder.path().join("disk.img");
+        let data = pattern(8192);
+        assert_eq!(ask(&driver, 1, 8, &data, 0).0, OK);
+        assert_eq!(ask(&driver, 0, 8, &[], 8192), (OK, data.clone(), 8193));
+        assert_eq!(ask(&driver, 4, 0, &[], 0), (OK, vec![], 1));
+        assert_eq!(ask(&driver, 8, 0, &[], 20), (OK, SERIAL.to_vec(), 21));
+        let kept = std::fs::read(&path).unwrap();
+        assert_eq!(kept[4096..12_288], data);
+        // The driver's buffers are not aligned: with O_DIRECT they take a detour, and it is counted.
+        let bounced = device.lanes()[0].counts().bounced;
+        assert_eq!(bounced, if direct { 2 } else { 0 });
+        for (kind, flags) in [(11, 0), (13, 1), (13, 0)] {
+            assert_eq!(ask(&driver, 1, 8, &data, 0).0, OK);
+            let (status, _, _) = ask(&driver, kind, 0, &range(8, 8, flags), 0);
+            if status == UNSUPP {
+                eprintln!(
+                    "SKIPPED discard and write-zeroes: this file system has no fallocate for them"
+                );
+                continue;
+            }
+            assert_eq!(status, OK, "{kind} {flags}");
+            assert_eq!(ask(&driver, 0, 8, &[], 4096).1, [0; 4096]);
+            assert_eq!(ask(&driver, 0, 16, &[], 4096).1, data[4096..]);
+        }
+        assert_eq!(ask(&driver, 0, 2047, &[], 1024).0, IOERR);
+        assert_eq!(driver.status(), 0xf);
+        assert_eq!(device.lanes()[0].counts().failed, 0);
+        // The lock goes with the device.
+        assert!(Disk::open(&path, direct, false).is_err());
+        drop(device);
+        Disk::open(&path, direct, false).unwrap();
+    }
+}
+
+#[test]
+fn aligned_buffers_take_no_detour_and_many_requests_run_at_once() {
+    let Some((device, memory, _folder)) = on_file(true, 1 << 20) else {
+        return;
+    };
+    let driver = Driver::new(&device, &memory);
+    let head = |index: u16| 3 * index;
+    for write in [true, false] {
+        for index in 0..32_u16 {
+            let data = BUFFERS + 4096 * u64::from(index);
+            let small = BUFFERS + 0x10_0000 + 32 * u64::from(index);
+            let place = GuestAddress(data);
+            let bytes = [u8::try_from(index + 1).unwrap(); 4096];
+            let kind = u32::from(write);
+            memory
+                .write_slice(&header(kind, 8 * u64::from(index)), GuestAddress(small))
+                .unwrap();
+            memory
+                .write_slice(if write { &bytes } else { &[0; 4096] }, place)
+                .unwrap();
+            let first = head(index);
+            driver.descriptor(first, small, 16, 1, first + 1);
+            driver.descriptor(first + 1, data, 4096, if write { 1 } else { 3 }, first + 2);
+            driver.descriptor(first + 2, small + 16, 1, 2, 0);
+            driver.offer(first);
+        }
+        driver.kick();
+        let mut heads: Vec<u32> = (0..32).map(|_| driver.await_used().head).collect();
+        heads.sort_unstable();
+        assert_eq!(heads, (0..32).map(|index| 3 * index).collect::<Vec<u32>>());
+    }
+    for index in 0..32_u64 {
+        let data = driver.bytes(BUFFERS + 4096 * index, 4096);
+        assert!(
+            data.iter().all(|&byte| u64::from(byte) == index + 1),
+            "{index}"
+        );
+    }
+    assert_eq!(device.lanes()[0].counts().bounced, 0);
+}
+
+#[test]
+fn a_file_that_shrinks_under_the_guest_is_an_error_of_the_disk() {
+    let (device, memory, folder) = on_file(false, 1 << 20).unwrap();
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(folder.path().join("disk.img"))
+        .unwrap();
+    file.set_len(4096).unwrap();
+    let driver = Driver::new(&device, &memory);
+    assert_eq!(ask(&driver, 0, 0, &[], 4096).0, OK);
+    assert_eq!(
+        ask(&driver, 0, 4, &[], 4096).0,
+        IOERR,
+        "half of it is there"
+    );
+    assert_eq!(ask(&driver, 0, 64, &[], 512).0, IOERR);
+    assert_eq!(device.lanes()[0].counts().failed, 2);
+    assert_eq!(ask(&driver, 0, 0, &[], 512).0, OK);
+}
+
+#[test]
+fn a_full_file_system_is_an_error_of_the_disk() {
+    let _alone = PROGRAMS
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "none"])
+        .arg(folder.path())
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED a_full_file_system_is_an_error_of_the_disk: it needs to mount a tmpfs");
+        return;
+    }
+    let path = folder.path().join("disk.img");
+    std::fs::File::create(&path)
+        .unwrap()
+        .set_len(1 << 20)
+        .unwrap();
+    let outcome = std::panic::catch_unwind(|| {
+        let memory = GuestMemory::anonymous(MEMORY).unwrap();
+        let config = BlockConfig {
+            disk: Arc::new(Disk::open(&path, false, false).unwrap()),
+            queues: 1,
+            completion: Completion::Poll,
+            poll_nanos: 0,
+            io_cpus: vec![],
+        };
+        let device = device(&config, memory.clone()).unwrap();
+        let driver = Driver::new(&device, &memory);
+        let statuses: Vec<u8> = (0..32)
+            .map(|index| ask(&driver, 1, 8 * index, &pattern(4096), 0).0)
+            .collect();
+        (statuses, driver.status(), ask(&driver, 0, 0, &[], 512).0)
+    });
+    let unmounted = std::process::Command::new("umount")
+        .arg(folder.path())
+        .status();
+    assert!(unmounted.unwrap().success());
+    let (statuses, status, read) = outcome.unwrap();
+    assert_eq!((statuses[0], statuses[31]), (OK, IOERR));
+    assert_eq!((status, read), (0xf, OK));
+}
+
+#[test]
+fn a_cpu_that_is_not_there_is_named() {
+    let config = BlockConfig {
+        disk: Arc::new(Disk::memory(512).unwrap()),
+        queues: 1,
+        completion: Completion::Poll,
+        poll_nanos: 0,
+        io_cpus: vec![1023],
+    };
+    let error = device(&config, GuestMemory::anonymous(MEMORY).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("1023"), "{error}");
 }
