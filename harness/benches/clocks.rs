@@ -96,6 +96,7 @@ fn measure(rig: &Rig) -> anyhow::Result<(Differences, Differences)> {
         },
         vcpus: 1,
         interrupts: false,
+        halt_poll_nanos: None,
     };
     let devices = Devices::default();
     let vm = Vm::create(&rig.kvm, &ram, &rig.image, &devices, config)?;

@@ -7,6 +7,7 @@
 
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use vtax::guest::embedded::devices::Devices;
 use vtax::guest::embedded::vcpu::EmbeddedVcpu;
@@ -18,9 +19,13 @@ use vtax::guest::mailbox::{Answer, Mailbox, Request};
 use vtax::guest::native::NativeCpu;
 use vtax::guest::ram::{Ram, RamConfig};
 use vtax::guest::{Completion, Executor, Failure};
+use vtax::host::tsc::{TscClock, rdtsc_fenced};
+use vtax::twin;
+use vtax::twin::partner::{Partner, Words};
 use vtax::watchdog::Slot;
 use vtax_scenarios::memory::{arena_bytes, arena_start};
 use vtax_scenarios::plan::{Backing, PageSize, Topology};
+use vtax_workloads::Task;
 use vtax_workloads::abi::Op;
 use vtax_workloads::machine::{IMAGE_OFFSET, RAM_BASE};
 
@@ -86,6 +91,7 @@ impl<'a> Guest<'a> {
             },
             vcpus: setup.vcpus,
             interrupts: setup.interrupts,
+            halt_poll_nanos: None,
         };
         let devices = Devices::default();
         let vm = Vm::create(&kvm, &ram, &image, &devices, config).unwrap();
@@ -329,6 +335,112 @@ fn ipis_reach_another_vcpu() {
         });
         assert!(received.checksum >= 5, "{} arrived", received.checksum);
     });
+}
+
+#[test]
+fn tasks_that_leave_the_guest_come_back() {
+    let setup = Setup {
+        interrupts: true,
+        ..SMALL
+    };
+    Guest::with(setup, |guest| {
+        let bell = guest.vm.doorbell().unwrap();
+        let mut vcpu = guest.vcpu(0);
+        for name in ["lat-msr", "lat-kick", "lat-timer"] {
+            let request = guest.request(Op::Run, name);
+            let answer = guest.ask(0, &mut vcpu, &request).unwrap();
+            assert_eq!(
+                (answer.checksum, answer.latencies.len()),
+                (10, 10),
+                "{name}"
+            );
+            assert!(answer.ticks > 0, "{name}");
+        }
+        assert_eq!(bell.read().unwrap(), 10, "kicks that became events");
+    });
+}
+
+#[test]
+fn a_partner_answers_guest_and_host() {
+    let setup = Setup {
+        interrupts: true,
+        ..SMALL
+    };
+    for (name, task) in [
+        ("lat-inject", Task::Inject),
+        ("lat-wake", Task::Wake),
+        ("lat-mailbox", Task::Mailbox),
+    ] {
+        Guest::with(setup, |guest| {
+            let request = guest.request(Op::Run, name);
+            let arena = arena_start(setup.memory, setup.vcpus);
+            let words = Words::at(guest.ram, arena).unwrap();
+            let line = guest.vm.partner_line(0).unwrap();
+            let clock = TscClock::calibrate(Duration::from_millis(10)).unwrap();
+            std::thread::scope(|scope| {
+                let asked = (task, request.params);
+                let partner =
+                    Partner::start(scope, asked, words.clone(), Some(line), None).unwrap();
+                let mut vcpu = guest.vcpu(0);
+                partner.begin(true, request.iterations);
+                let answer = guest.ask(0, &mut vcpu, &request).unwrap();
+                assert_eq!(
+                    (answer.checksum, answer.latencies.len()),
+                    (10, 10),
+                    "{name}"
+                );
+                let twin = twin::of(task, guest.mailbox(0), clock, Some(words)).unwrap();
+                assert_eq!(twin.is_some(), task.has_native_twin(), "{name}");
+                if let Some(mut twin) = twin {
+                    partner.begin(false, request.iterations);
+                    let native = guest.ask(0, &mut twin, &request).unwrap();
+                    assert_eq!(native.checksum, answer.checksum, "{name}");
+                    assert_eq!(native.latencies.len(), 10, "{name}");
+                }
+            });
+        });
+    }
+}
+
+#[test]
+fn the_guest_s_clock_is_the_host_s_where_a_partner_needs_it() {
+    let setup = Setup {
+        interrupts: true,
+        ..SMALL
+    };
+    Guest::with(setup, |guest| {
+        let request = guest.request(Op::Setup, "lat-inject");
+        let mut vcpu = guest.vcpu(0);
+        let before = rdtsc_fenced();
+        let inside = guest.ask(0, &mut vcpu, &request).unwrap().ticks;
+        assert!((before..rdtsc_fenced()).contains(&inside));
+    });
+}
+
+#[test]
+fn vcpus_interrupt_each_other_whether_they_spin_or_halt() {
+    let setup = Setup {
+        memory: 32 * MIB,
+        vcpus: 2,
+        interrupts: true,
+        ..SMALL
+    };
+    for to in [0, 1] {
+        Guest::with(setup, |guest| {
+            let request = Request {
+                params: [to, 0, 0, 0],
+                ..guest.request(Op::Run, "lat-ipi")
+            };
+            let ask = |index| guest.ask(index, &mut guest.vcpu(index), &request).unwrap();
+            let (sender, receiver) = std::thread::scope(|scope| {
+                let receiver = scope.spawn(|| ask(1));
+                (ask(0), receiver.join().unwrap())
+            });
+            assert_eq!((sender.checksum, receiver.checksum), (10, 10));
+            assert_eq!(sender.latencies.len(), 10);
+            assert_eq!(receiver.latencies.len(), 0);
+        });
+    }
 }
 
 #[test]

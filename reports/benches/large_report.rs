@@ -197,6 +197,7 @@ fn record(cells: u32) -> RunRecord {
                 prefault: true,
                 numa_node: None,
                 page_size: PageSize::Size2M,
+                halt_poll_nanos: None,
             },
             baseline_backing: None,
             workload: WorkloadChoice {

@@ -153,7 +153,7 @@ impl Digest {
     /// Native against native, where there is a native side.
     fn control(&self) -> Option<LogMean> {
         match self.question {
-            Question::Ratio => self.series.control(),
+            Question::Ratio | Question::Compare => self.series.control(),
             Question::Cost => None,
         }
     }
@@ -178,7 +178,7 @@ impl Digest {
             mean.filter(|_| is_measured)
                 .map(|mean| mean.interval(confidence))
         };
-        let is_cost = self.question == Question::Cost;
+        let is_cost = self.question != Question::Ratio;
         let cost_ticks = interval(measured.ratio.map(LogMean::inverse)).filter(|_| is_cost);
         CellResult {
             id: cell.id,
@@ -191,7 +191,7 @@ impl Digest {
                 Better::HigherIsBetter => Direction::Higher,
                 Better::LowerIsBetter => Direction::Lower,
             },
-            native: side(|boot| boot.log_native_ticks).filter(|_| !is_cost),
+            native: side(|boot| boot.log_native_ticks).filter(|_| self.question.has_native()),
             guest: side(|boot| boot.log_guest_ticks),
             ratio: interval(measured.ratio).filter(|_| !is_cost),
             ratio_all_rounds: interval(self.series.ratio_all()).filter(|_| !is_cost),

@@ -55,7 +55,8 @@ pub enum Verdict {
     Undecided,
     /// This host lacks what it takes, or the guest failed.
     NotTestable,
-    /// No claim applies: the host has nothing to compare with, so the cost is the result.
+    /// No claim applies: the host has nothing to compare with, or a share of native would say nothing. The cost is the
+    /// result.
     Cost,
 }
 

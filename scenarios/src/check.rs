@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
+use vtax_workloads::Task;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::load::Overrides;
@@ -16,7 +17,7 @@ use crate::schema::{
     BaselineBacking, ClaimSpec, Given, GuestSpec, MeasureSpec, Settings, TopologySpec,
 };
 use crate::spans::Field;
-use crate::units::{duration_text, percent_text, size_text};
+use crate::units::{Duration, duration_text, percent_text, size_text};
 use crate::values::{MemorySpec, PinningSpec, VcpusSpec};
 
 const GIB: u64 = 1 << 30;
@@ -26,6 +27,8 @@ const MOST_VCPUS: u32 = 4096;
 const MOST_MEMORY_BYTES: u64 = 1 << 46;
 const MIN_BLOCK_NANOS: u64 = 10_000_000;
 const MAX_BLOCK_NANOS: u64 = 60_000_000_000;
+/// KVM's own default is 0.2 ms.
+const MOST_HALT_POLL_NANOS: u64 = 10_000_000;
 /// What may be asked of the half-width of an interval.
 pub(crate) const PRECISION: RangeInclusive<f64> = 0.0001..=0.5;
 
@@ -59,6 +62,7 @@ pub(crate) fn settings(
         (Field::NumaNode, span(&spec.guest.numa_node)),
         (Field::PageSize, span(&spec.guest.page_size)),
         (Field::Pinning, span(&spec.guest.pinning)),
+        (Field::HaltPoll, span(&spec.guest.halt_poll)),
         (Field::BaselineBacking, span(&spec.baseline.backing)),
     ];
     Resolved {
@@ -112,7 +116,21 @@ fn guest(
         prefault: value(&spec.prefault, true),
         numa_node: spec.numa_node.as_ref().map(|node| *node.get_ref()),
         page_size,
+        halt_poll_nanos: halt_poll(&spec.halt_poll, errors),
     }
+}
+
+fn halt_poll(spec: &Given<Duration>, errors: &mut Diagnostics) -> Option<u64> {
+    let spec = spec.as_ref()?;
+    let nanos = spec.get_ref().0;
+    if nanos > MOST_HALT_POLL_NANOS {
+        let texts = [nanos, 0, MOST_HALT_POLL_NANOS].map(duration_text);
+        errors.push(
+            out_of_range(spec, "halt-poll", &texts[0], &texts[1], &texts[2])
+                .label("a thread that polls for so long never sleeps"),
+        );
+    }
+    Some(nanos.min(MOST_HALT_POLL_NANOS))
 }
 
 fn vcpus(spec: &Given<VcpusSpec>, overrides: &Overrides, errors: &mut Diagnostics) -> u32 {
@@ -396,6 +414,20 @@ pub(crate) fn footprint(cell: &Cell, needed: u64, at: Range<usize>) -> Option<Di
         )),
         None => diagnostic.help("write a smaller size for the workload"),
     })
+}
+
+/// What is wrong with a cell whose vCPUs cannot work together as its task wants.
+pub(crate) fn together(cell: &Cell, task: Task, at: Range<usize>) -> Option<Diagnostic> {
+    let (vcpus, together) = (cell.guest.vcpus, task.vcpus_together());
+    if vcpus.is_multiple_of(together) {
+        return None;
+    }
+    let title = format!(
+        "`{}` needs {together} vCPUs that work together, the guest has {vcpus}",
+        cell.workload.name
+    );
+    let enough = vcpus.next_multiple_of(together);
+    Some(Diagnostic::new(at, title).help(format!("write vcpus = {enough} in [guest]")))
 }
 
 /// A size for reading: in MiB where it is more than one.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use vtax_workloads::Features;
+use vtax_workloads::{Features, Task};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, render};
 use crate::plan::{Backing, Cell, HostFacts, PageSize, Pinning, Plan};
@@ -43,6 +43,9 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
     let checks = [
         vcpus,
         pinning,
+        partners,
+        hypercalls,
+        halt_poll,
         numa_node,
         page_size,
         features,
@@ -101,6 +104,46 @@ fn pinning(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
             "write CPUs out of {}, or give vtax more CPUs (taskset, cpuset)",
             ranges(&facts.cpus)
         ),
+    })
+}
+
+fn task(cell: &Cell) -> Option<Task> {
+    vtax_workloads::find(&cell.workload.name)?.1.task()
+}
+
+/// A partner spins while its vCPU does: on one CPU they would wait for the scheduler, not for each other.
+fn partners(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let guest = &cell.guest;
+    let lacks = task(cell)?.needs_partner()
+        && if guest.pinning == Pinning::None {
+            facts.cpus.len() < 2 * guest.vcpus as usize
+        } else {
+            (0..guest.vcpus).any(|vcpu| guest.partner_cpu(vcpu, &facts.cpus).is_none())
+        };
+    lacks.then(|| Untestable {
+        field: Field::Workload,
+        reason: format!(
+            "each vCPU needs a second CPU for the thread that it works with, vtax may run on {}",
+            facts.cpus.len()
+        ),
+        remedy: "write fewer vcpus, or give vtax more CPUs (taskset, cpuset)".to_owned(),
+    })
+}
+
+fn hypercalls(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    (task(cell)? == Task::Hypercall && !facts.hypercalls).then(|| Untestable {
+        field: Field::Workload,
+        reason: "KVM here runs guests without VT-x and SVM, so VMCALL and VMMCALL do not reach it"
+            .to_owned(),
+        remedy: "run this workload on kvm_intel or kvm_amd".to_owned(),
+    })
+}
+
+fn halt_poll(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    (cell.guest.halt_poll_nanos.is_some() && !facts.halt_poll).then(|| Untestable {
+        field: Field::HaltPoll,
+        reason: "KVM here has one halt-polling time for all guests".to_owned(),
+        remedy: "leave halt-poll out, or run Linux 4.20 or later (KVM_CAP_HALT_POLL)".to_owned(),
     })
 }
 

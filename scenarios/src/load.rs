@@ -293,6 +293,9 @@ impl<'i> Planner<'_, 'i> {
             (entry.workload.footprint)(&params),
             at,
         ));
+        let vcpus = self.spans.get(&cell.label, Field::Vcpus);
+        let task = entry.workload.task();
+        errors.extend(task.and_then(|task| check::together(&cell, task, vcpus)));
         self.cells.push(cell);
     }
 

@@ -90,6 +90,38 @@ pub struct Guest {
     pub numa_node: Option<u32>,
     /// Page size of the guest's own page tables.
     pub page_size: PageSize,
+    /// How long KVM polls for a wake-up of a halted vCPU before its thread sleeps, in nanoseconds; `None`: as the host is
+    /// set.
+    #[serde(default)]
+    pub halt_poll_nanos: Option<u64>,
+}
+
+impl Guest {
+    /// The CPU out of `allowed` that a vCPU is bound to; `None`: wherever the scheduler puts it.
+    #[must_use]
+    pub fn cpu_of(&self, vcpu: u32, allowed: &[u32]) -> Option<u32> {
+        let place = vcpu as usize;
+        match &self.pinning {
+            Pinning::None => None,
+            Pinning::OneToOne => allowed.get(place).copied(),
+            Pinning::List(list) => list.get(place).copied(),
+            Pinning::AllOn(cpu) => Some(*cpu),
+        }
+    }
+
+    /// The CPU that a vCPU's partner thread is bound to ([`vtax_workloads::Task::needs_partner`]): the next one that no vCPU
+    /// is bound to. `None`: wherever the scheduler puts it, or there is no such CPU.
+    #[must_use]
+    pub fn partner_cpu(&self, vcpu: u32, allowed: &[u32]) -> Option<u32> {
+        if self.pinning == Pinning::None {
+            return None;
+        }
+        let taken: Vec<u32> = (0..self.vcpus)
+            .filter_map(|vcpu| self.cpu_of(vcpu, allowed))
+            .collect();
+        let free = allowed.iter().filter(|cpu| !taken.contains(cpu));
+        free.copied().nth(vcpu as usize)
+    }
 }
 
 /// How a cell is measured.
@@ -198,4 +230,8 @@ pub struct HostFacts {
     pub available_memory: u64,
     /// CPU features, as [`vtax_workloads::Features`] bits.
     pub features: u32,
+    /// Whether KVM here lets each guest have a halt-polling time of its own (KVM_CAP_HALT_POLL).
+    pub halt_poll: bool,
+    /// Whether a guest's VMCALL or VMMCALL reaches KVM: with VT-x and SVM it does.
+    pub hypercalls: bool,
 }

@@ -15,7 +15,7 @@ use toml::Spanned;
 use vtax_workloads::{CATALOGUE, Param, ParamKind};
 
 use crate::plan::{Backing, ClaimOver, PageSize};
-use crate::units::{Duration, Percent, size_text};
+use crate::units::{Duration, Percent, duration_text, size_text};
 use crate::values::{MemorySpec, PinningSpec, VcpusSpec};
 
 /// Version of the file format.
@@ -119,6 +119,10 @@ pub(crate) struct GuestSpec {
     /// `{ all-on = CPU }`. Default: one-to-one.
     #[schemars(with = "PinningSpec")]
     pub pinning: Given<PinningSpec>,
+    /// How long KVM polls for a wake-up of a halted vCPU before its thread sleeps, up to 10 ms; `"0us"` never polls. Default:
+    /// as the host is set (the parameter `halt_poll_ns` of the module kvm).
+    #[schemars(with = "Duration", example = &"200us")]
+    pub halt_poll: Given<Duration>,
 }
 
 /// The native side.
@@ -297,7 +301,7 @@ fn parameters_of_each_workload(schema: &mut Schema) {
 
 fn parameter_schema(param: &Param) -> serde_json::Value {
     let one = match param.kind {
-        ParamKind::Bytes => serde_json::json!({ "type": "string" }),
+        ParamKind::Bytes | ParamKind::Duration => serde_json::json!({ "type": "string" }),
         ParamKind::Count => {
             serde_json::json!({ "type": "integer", "minimum": param.min, "maximum": param.max })
         }
@@ -314,6 +318,7 @@ fn parameter_schema(param: &Param) -> serde_json::Value {
 pub fn parameter_text(param: &Param, value: u64) -> String {
     match param.kind {
         ParamKind::Bytes => size_text(value),
+        ParamKind::Duration => duration_text(value),
         ParamKind::Count => value.to_string(),
         ParamKind::Choice(words) => usize::try_from(value)
             .ok()

@@ -10,6 +10,8 @@ pub enum Field {
     Vcpus,
     /// `guest.pinning`.
     Pinning,
+    /// `guest.halt-poll`.
+    HaltPoll,
     /// `guest.memory`.
     Memory,
     /// `guest.backing`.

@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::schema::parameter_text;
 use crate::suggest;
 use crate::tree::{self, Node};
-use crate::units::parse_size;
+use crate::units::{UnitError, parse_duration, parse_size};
 
 /// A `[[workload]]` table.
 pub(crate) struct Entry {
@@ -148,15 +148,21 @@ pub(crate) fn param_value(
     let param = &workload.params[index];
     let span = node.span();
     let value = match (param.kind, node.get_ref()) {
-        (ParamKind::Bytes, DeValue::String(text)) => parse_size(text).map_err(|error| {
-            Diagnostic::new(span.clone(), format!("`{}`: {error}", param.name)).help(error.advice())
-        })?,
+        (ParamKind::Bytes, DeValue::String(text)) => {
+            parse_size(text).map_err(|error| unsound(param, &error, span.clone()))?
+        }
         (ParamKind::Bytes, DeValue::Integer(number)) => {
-            let text = number.to_string();
-            return Err(match parse_size(&text) {
-                Err(error) => {
-                    Diagnostic::new(span, format!("`{}`: {error}", param.name)).help(error.advice())
-                }
+            return Err(match parse_size(&number.to_string()) {
+                Err(error) => unsound(param, &error, span),
+                Ok(_) => wrong_kind(param, node),
+            });
+        }
+        (ParamKind::Duration, DeValue::String(text)) => {
+            parse_duration(text).map_err(|error| unsound(param, &error, span.clone()))?
+        }
+        (ParamKind::Duration, DeValue::Integer(number)) => {
+            return Err(match parse_duration(&number.to_string()) {
+                Err(error) => unsound(param, &error, span),
                 Ok(_) => wrong_kind(param, node),
             });
         }
@@ -185,12 +191,16 @@ pub(crate) fn param_value(
     Ok(Spanned::new(span, value))
 }
 
+fn unsound(param: &Param, error: &UnitError, span: Range<usize>) -> Diagnostic {
+    Diagnostic::new(span, format!("`{}`: {error}", param.name)).help(error.advice())
+}
+
 fn wrong_kind(param: &Param, node: &Node<'_>) -> Diagnostic {
     let kind = tree::kind(node.get_ref());
     let default = parameter_text(param, param.default);
     let example = match param.kind {
         ParamKind::Count => default,
-        ParamKind::Bytes | ParamKind::Choice(_) => format!("\"{default}\""),
+        ParamKind::Bytes | ParamKind::Duration | ParamKind::Choice(_) => format!("\"{default}\""),
     };
     Diagnostic::new(node.span(), format!("`{}` cannot be {kind}", param.name))
         .help(format!("write for example {} = {example}", param.name))

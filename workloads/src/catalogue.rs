@@ -62,6 +62,8 @@ pub enum ParamKind {
     Bytes,
     /// A plain number.
     Count,
+    /// A time such as `"100us"`; the value is in nanoseconds.
+    Duration,
     /// One of these words; the value is the word's index.
     Choice(&'static [&'static str]),
 }
@@ -215,6 +217,33 @@ pub enum Task {
     Port,
     /// Read a register of a device that the VMM emulates.
     Mmio,
+    /// Execute VMCALL or VMMCALL, whichever the CPU has.
+    Hypercall,
+    /// Write an MSR in ring 0.
+    Msr,
+    /// Write a register that KVM turns into an event.
+    Kick,
+    /// Take interrupts that a partner sends.
+    Inject,
+    /// Send interrupts to another vCPU.
+    Ipi,
+    /// Sleep until a partner wakes the sleeper.
+    Wake,
+    /// Sleep until a point in time.
+    Timer,
+    /// Wait for a partner's answer in memory.
+    Mailbox,
+    /// Halt with nothing that would wake the vCPU.
+    Sleep,
+}
+
+/// What a block's figure is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Figure {
+    /// The whole block's time over its units of work.
+    Block,
+    /// The single latencies, for blocks that mostly wait on purpose.
+    Latencies,
 }
 
 impl Task {
@@ -223,10 +252,68 @@ impl Task {
     #[must_use]
     pub const fn has_native_twin(self) -> bool {
         match self {
-            Self::Cpuid | Self::Port | Self::Mmio => false,
+            Self::Wake | Self::Timer | Self::Mailbox => true,
+            Self::Cpuid
+            | Self::Port
+            | Self::Mmio
+            | Self::Hypercall
+            | Self::Msr
+            | Self::Kick
+            | Self::Inject
+            | Self::Ipi
+            | Self::Sleep => false,
+        }
+    }
+
+    /// Whether the guest takes interrupts for it, or drives its interrupt controller.
+    #[must_use]
+    pub const fn needs_interrupts(self) -> bool {
+        matches!(
+            self,
+            Self::Msr | Self::Inject | Self::Ipi | Self::Wake | Self::Timer | Self::Sleep
+        )
+    }
+
+    /// Whether each vCPU works with a thread of the host on another CPU, its partner.
+    #[must_use]
+    pub const fn needs_partner(self) -> bool {
+        matches!(self, Self::Inject | Self::Wake | Self::Mailbox)
+    }
+
+    /// How many vCPUs work together: the guest must have a multiple of it.
+    #[must_use]
+    pub const fn vcpus_together(self) -> u32 {
+        match self {
+            Self::Ipi => 2,
+            _ => 1,
+        }
+    }
+
+    /// What its figure is made of.
+    #[must_use]
+    pub const fn figure(self) -> Figure {
+        match self {
+            Self::Inject | Self::Ipi | Self::Wake | Self::Timer => Figure::Latencies,
+            _ => Figure::Block,
+        }
+    }
+
+    /// Nanoseconds from one operation to the next where the task itself waits in between, about as long as here; the
+    /// checksum of such a task is the number of operations. `None`: one follows the other, and the time is to be found.
+    #[must_use]
+    pub const fn pace_nanos(self, params: &[u64; MAX_PARAMS]) -> Option<u64> {
+        match self {
+            Self::Inject | Self::Ipi => Some(PAUSE_NANOS),
+            Self::Wake => Some(params[0].saturating_add(PAUSE_NANOS)),
+            Self::Timer => Some(params[0]),
+            _ => None,
         }
     }
 }
+
+/// Pause before an interrupt is sent: long enough for its receiver to come to rest, to spin or to halt, even where ring 0
+/// is emulated.
+pub const PAUSE_NANOS: u64 = 100_000;
 
 /// One workload.
 pub struct Workload {
@@ -265,6 +352,24 @@ impl Workload {
         match self.body {
             Body::Shared { .. } => true,
             Body::PerSide(task) => task.has_native_twin(),
+        }
+    }
+
+    /// The task, where each side does the work in its own way.
+    #[must_use]
+    pub const fn task(&self) -> Option<Task> {
+        match self.body {
+            Body::Shared { .. } => None,
+            Body::PerSide(task) => Some(task),
+        }
+    }
+
+    /// What its figure is made of.
+    #[must_use]
+    pub const fn figure(&self) -> Figure {
+        match self.body {
+            Body::Shared { .. } => Figure::Block,
+            Body::PerSide(task) => task.figure(),
         }
     }
 }
@@ -306,11 +411,23 @@ pub static CATALOGUE: &[Workload] = &[
     latency::CPUID,
     latency::PORT,
     latency::MMIO,
+    latency::HYPERCALL,
+    latency::MSR,
+    latency::KICK,
+    latency::INJECT,
+    latency::IPI,
+    latency::WAKE,
+    latency::TIMER,
+    latency::GAPS,
+    latency::MAILBOX,
+    latency::CLOCK,
     diagnostic::PAGE,
     diagnostic::UD,
     diagnostic::GP,
     diagnostic::TRIPLE,
     diagnostic::HANG,
+    diagnostic::STORM,
+    diagnostic::HALT,
 ];
 
 /// For entries that run on any x86-64 CPU.

@@ -22,7 +22,9 @@ fn cases() -> Vec<(&'static Workload, [u64; MAX_PARAMS])> {
         for (place, param) in workload.params.iter().enumerate() {
             let values = match param.kind {
                 ParamKind::Choice(words) => 0..words.len() as u64,
-                ParamKind::Bytes | ParamKind::Count => param.min..param.min + 1,
+                ParamKind::Bytes | ParamKind::Count | ParamKind::Duration => {
+                    param.min..param.min + 1
+                }
             };
             variants = variants
                 .into_iter()

@@ -4,8 +4,9 @@ use core::arch::asm;
 
 use crate::abi::GATE_TRIPLE_FAULT;
 use crate::catalogue::{baseline, unlimited};
+use crate::machine::PORT_NOTHING;
 use crate::{
-    Body, Direction, Family, MAX_PARAMS, Metric, Param, ParamKind, Prepare, RunFn, Workload,
+    Body, Direction, Family, MAX_PARAMS, Metric, Param, ParamKind, Prepare, RunFn, Task, Workload,
 };
 
 /// Reads an address that no guest page table maps.
@@ -79,6 +80,29 @@ pub(crate) const HANG: Workload = entry(
         unsafe { asm!("2:", "jmp 2b", options(noreturn, nomem, nostack)) }
     },
 );
+
+/// Leaves the guest again and again.
+pub(crate) const STORM: Workload = entry(
+    "fault-storm",
+    "Exit storm",
+    "Writes an I/O port for ever: each write is an exit, and only the harness's time limit ends it.",
+    |_, _, _, _, _| loop {
+        // SAFETY: the VMM answers this port and does nothing.
+        unsafe { asm!("out {}, al", const PORT_NOTHING, in("al") 0_u8, options(nomem, nostack)) }
+    },
+);
+
+/// Halts, and nothing wakes it.
+pub(crate) const HALT: Workload = Workload {
+    body: Body::PerSide(Task::Sleep),
+    ..entry(
+        "fault-halt",
+        "Eternal halt",
+        "Halts with interrupts on and none to come: KVM puts the vCPU to sleep in the kernel, and only the harness's time \
+         limit ends it.",
+        |_, _, _, _, _| 0,
+    )
+};
 
 const fn entry(
     name: &'static str,

@@ -1,6 +1,8 @@
 //! What the harness and the guest image's ring-0 part agree on: addresses, ports, gates, vectors and the
 //! per-vCPU area.
 
+use core::sync::atomic::AtomicU64;
+
 /// Virtual address of guest RAM: in the harness, where it is mapped, and in the guest, through its page tables. A
 /// multiple of 1 GiB, so that every page size can map it.
 pub const RAM_BASE: u64 = 0x4000_0000;
@@ -33,6 +35,10 @@ pub const DEVICE_NOTHING: u64 = 0;
 /// The page of the virtio-blk device's registers, where there is one.
 pub const DEVICE_BLOCK: u64 = 1;
 
+/// Offset of a doorbell in that page: where the guest has one, KVM turns a write of it into an event (ioeventfd) and
+/// goes on.
+pub const DOORBELL: u64 = 0x800;
+
 /// Port that the PVH entry writes as its very first act: under QEMU an `isa-debug-exit` device ends the machine.
 pub const PORT_FIRST_INSTRUCTION: u16 = 0xf4;
 
@@ -45,6 +51,10 @@ pub const GATE_WRITE_MSR: u64 = 1;
 /// slip in between and leave the vCPU asleep.
 pub const GATE_WRITE_MSR_AND_HALT: u64 = 2;
 
+/// Gate 4: RDI = address of a count that an interrupt handler moves, RSI = its value as last seen. Halts with interrupts
+/// on until one arrives, but not where the count has moved already; look and halt are one section, as in gate 2.
+pub const GATE_HALT_UNLESS_MOVED: u64 = 4;
+
 pub use crate::abi::GATE_TRIPLE_FAULT;
 
 /// Interrupt vector of the APIC timer.
@@ -53,6 +63,8 @@ pub const VECTOR_TIMER: u8 = 0x40;
 pub const VECTOR_IPI: u8 = 0x41;
 /// Interrupt vector of devices.
 pub const VECTOR_DEVICE: u8 = 0x42;
+/// Interrupt vector of what a thread of the host sends by an irqfd, the vCPU's partner.
+pub const VECTOR_PARTNER: u8 = 0x43;
 
 /// Code segment of ring 3 (RPL 3).
 pub const RING3_CS: u16 = 0x33;
@@ -73,6 +85,8 @@ pub const AREA_GDT: u64 = 0x0;
 pub const AREA_TSS: u64 = 0x1000;
 /// Offset of [`Counters`], where GS points.
 pub const AREA_COUNTERS: u64 = 0x2000;
+/// Offset of [`About`].
+pub const AREA_ABOUT: u64 = 0x2800;
 /// Top of the ring-0 stack.
 pub const AREA_RING0_STACK: u64 = 0x5000;
 /// Top of the stack for double faults (IST 1).
@@ -82,7 +96,7 @@ pub const AREA_MAILBOX: u64 = 0x6000;
 /// Top of the stack on which the payload runs, on both sides.
 pub const AREA_PAYLOAD_STACK: u64 = VCPU_AREA;
 
-/// What interrupt handlers count, per vCPU; ring 3 reads it through GS.
+/// What interrupt handlers count, per vCPU; ring 3 reads it through GS or at its address.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Counters {
@@ -90,6 +104,38 @@ pub struct Counters {
     pub timer: u64,
     /// Inter-processor interrupts taken.
     pub ipi: u64,
+    /// Interrupts of the partner taken.
+    pub partner: u64,
+    /// TSC at the start of the last of these handlers.
+    pub stamp: u64,
+    /// The value of `ipi` that this vCPU waits for; ring 3 writes it, for its neighbour to see.
+    pub awaited_ipi: u64,
+}
+
+/// What a vCPU is told of itself.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct About {
+    /// Its number, which is also its APIC id.
+    pub vcpu: u64,
+    /// Rate of its TSC, in ticks per millisecond.
+    pub ticks_per_milli: u64,
+}
+
+/// A word alone in its cache line, and in the line that a prefetcher takes along.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub struct Line(pub AtomicU64);
+
+/// What a vCPU (or its native twin) and its partner, a thread of the host, tell each other; at the start of the arena.
+/// The harness zeroes it before each block.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Exchange {
+    /// To the partner: the number of the operation that is awaited, from 1.
+    pub call: Line,
+    /// To the vCPU: the same number back, or the TSC of the moment before the partner's signal.
+    pub reply: Line,
 }
 
 /// What ring 0 leaves at RSP before it writes [`PORT_FAULT`].

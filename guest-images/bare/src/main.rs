@@ -15,6 +15,8 @@ mod probes;
 mod pvh;
 mod ring0;
 mod tasks;
+mod vcpu;
+mod waits;
 
 use core::arch::{asm, global_asm};
 use core::panic::PanicInfo;

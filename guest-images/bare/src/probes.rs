@@ -1,15 +1,15 @@
 //! Probes of the guest's own machinery: the timer and inter-processor interrupts. They exist in the guest alone; the
 //! native side never runs them.
 
-use core::arch::asm;
-
 use vtax_workloads::abi::{Mailbox, Status};
-use vtax_workloads::machine::{Counters, GATE_WRITE_MSR, GATE_WRITE_MSR_AND_HALT, VECTOR_IPI};
+use vtax_workloads::machine::{GATE_WRITE_MSR, GATE_WRITE_MSR_AND_HALT, VECTOR_IPI};
+
+use crate::vcpu::{Vcpu, gate, rdtsc};
 
 /// IA32_TSC_DEADLINE (Intel SDM vol. 3, 11.5.4.1).
-const MSR_TSC_DEADLINE: u64 = 0x6e0;
+pub const MSR_TSC_DEADLINE: u64 = 0x6e0;
 /// x2APIC interrupt command register (Intel SDM vol. 3, 11.12.9).
-const MSR_X2APIC_ICR: u64 = 0x830;
+pub const MSR_X2APIC_ICR: u64 = 0x830;
 
 /// A spinning wait gives up after this many TSC ticks: some seconds on any machine.
 const PATIENCE_TICKS: u64 = 10_000_000_000;
@@ -17,7 +17,8 @@ const PATIENCE_TICKS: u64 = 10_000_000_000;
 /// `iterations` times: arm the TSC deadline `params[0]` ticks ahead, halt, and record how late the vCPU woke, in
 /// ticks. The checksum is the number of timer interrupts taken.
 pub fn timer(mailbox: &mut Mailbox) {
-    let before = counters().timer;
+    let vcpu = Vcpu::of(mailbox);
+    let before = vcpu.counters().timer;
     let mut recorded = 0;
     for slot in mailbox
         .latencies
@@ -31,7 +32,7 @@ pub fn timer(mailbox: &mut Mailbox) {
         recorded += 1;
     }
     mailbox.latencies_len = recorded;
-    mailbox.checksum = counters().timer.wrapping_sub(before);
+    mailbox.checksum = vcpu.counters().timer.wrapping_sub(before);
     mailbox.status = Status::Done as u64;
 }
 
@@ -51,10 +52,11 @@ pub fn ipi_send(mailbox: &mut Mailbox) {
 
 /// Spins until `iterations` IPIs have arrived or patience ends. The checksum is the number that arrived.
 pub fn ipi_await(mailbox: &mut Mailbox) {
-    let before = counters().ipi;
+    let vcpu = Vcpu::of(mailbox);
+    let before = vcpu.counters().ipi;
     let end = rdtsc() + PATIENCE_TICKS;
     loop {
-        let arrived = counters().ipi.wrapping_sub(before);
+        let arrived = vcpu.counters().ipi.wrapping_sub(before);
         if arrived >= mailbox.iterations || rdtsc() > end {
             mailbox.checksum = arrived;
             mailbox.status = Status::Done as u64;
@@ -62,27 +64,4 @@ pub fn ipi_await(mailbox: &mut Mailbox) {
         }
         core::hint::spin_loop();
     }
-}
-
-/// This vCPU's counters as they stand.
-fn counters() -> Counters {
-    let (timer, ipi): (u64, u64);
-    // SAFETY: the harness points GS at this vCPU's `Counters`, two u64 that only its own ring 0 writes.
-    unsafe {
-        asm!("mov {}, gs:[0]", "mov {}, gs:[8]", out(reg) timer, out(reg) ipi, options(nostack, readonly, preserves_flags));
-    }
-    Counters { timer, ipi }
-}
-
-/// Enters ring 0 through gate `number`.
-fn gate(number: u64, first: u64, second: u64) {
-    // SAFETY: ring 0 changes RAX, RCX and RDX alone, on a stack of its own.
-    unsafe {
-        asm!("int3", inout("rax") number => _, in("rdi") first, in("rsi") second, out("rcx") _, out("rdx") _);
-    }
-}
-
-fn rdtsc() -> u64 {
-    // SAFETY: every x86-64 CPU has RDTSC; no KVM guest of vtax sets CR4.TSD.
-    unsafe { core::arch::x86_64::_rdtsc() }
 }

@@ -1,12 +1,14 @@
-//! Ring 0: one entry per vector, the gate, the timer and IPI handlers.
+//! Ring 0: one entry per vector, the gate, the interrupt handlers.
 //!
 //! General registers only: some KVM back ends emulate ring 0 instruction by instruction and know little else.
 
 use core::arch::global_asm;
 
+use core::mem::offset_of;
+
 use vtax_workloads::machine::{
-    GATE_TRIPLE_FAULT, GATE_WRITE_MSR, GATE_WRITE_MSR_AND_HALT, PORT_FAULT,
-    VECTOR_IPI, VECTOR_TIMER,
+    Counters, GATE_HALT_UNLESS_MOVED, GATE_TRIPLE_FAULT, GATE_WRITE_MSR, GATE_WRITE_MSR_AND_HALT,
+    PORT_FAULT, VECTOR_IPI, VECTOR_PARTNER, VECTOR_TIMER,
 };
 
 /// Bytes between two entries.
@@ -28,6 +30,8 @@ global_asm!(
     "jmp ring0_timer",
     ".elseif vector == {ipi}",
     "jmp ring0_ipi",
+    ".elseif vector == {partner}",
+    "jmp ring0_partner",
     ".else",
     // These vectors come with an error code; the others get a zero in its place (Intel SDM vol. 3, table 7-1).
     ".if (vector != 8) && (vector != 10) && (vector != 11) && (vector != 12) && (vector != 13) && (vector != 14) && (vector != 17) && (vector != 21) && (vector != 29) && (vector != 30)",
@@ -56,6 +60,8 @@ global_asm!(
     "je 3f",
     "cmp eax, {gate_halt}",
     "je 4f",
+    "cmp eax, {gate_halt_unless_moved}",
+    "je 6f",
     "cmp eax, {gate_triple}",
     "je 5f",
     "iretq",
@@ -75,35 +81,57 @@ global_asm!(
     "sti",
     "hlt",
     "iretq",
+    "6:",
+    "cmp qword ptr [rdi], rsi",
+    "jne 7f",
+    "sti",
+    "hlt",
+    "7:",
+    "iretq",
     "5:",
     "push 0",
     "push 0",
     "lidt [rsp]",
     "ud2",
 
-    "ring0_timer:",
-    "inc qword ptr gs:[0]",
-    "jmp ring0_eoi",
-    "ring0_ipi:",
-    "inc qword ptr gs:[8]",
-    "ring0_eoi:",
+    // The TSC first: everything before it would count as latency.
+    ".macro count_interrupt place",
     "push rax",
-    "push rcx",
     "push rdx",
+    "rdtsc",
+    "mov dword ptr gs:[{stamp}], eax",
+    "mov dword ptr gs:[{stamp} + 4], edx",
+    "inc qword ptr gs:[\\place]",
+    "jmp ring0_eoi",
+    ".endm",
+    "ring0_timer:",
+    "count_interrupt {count_timer}",
+    "ring0_ipi:",
+    "count_interrupt {count_ipi}",
+    "ring0_partner:",
+    "count_interrupt {count_partner}",
+    "ring0_eoi:",
+    "push rcx",
     "mov ecx, {eoi}",
     "xor eax, eax",
     "xor edx, edx",
     "wrmsr",
-    "pop rdx",
     "pop rcx",
+    "pop rdx",
     "pop rax",
     "iretq",
 
     timer = const VECTOR_TIMER,
     ipi = const VECTOR_IPI,
+    partner = const VECTOR_PARTNER,
+    stamp = const offset_of!(Counters, stamp),
+    count_timer = const offset_of!(Counters, timer),
+    count_ipi = const offset_of!(Counters, ipi),
+    count_partner = const offset_of!(Counters, partner),
     port_fault = const PORT_FAULT,
     gate_msr = const GATE_WRITE_MSR,
     gate_halt = const GATE_WRITE_MSR_AND_HALT,
+    gate_halt_unless_moved = const GATE_HALT_UNLESS_MOVED,
     gate_triple = const GATE_TRIPLE_FAULT,
     eoi = const MSR_X2APIC_EOI,
 );

@@ -5,16 +5,24 @@
 //! ```
 
 use core::arch::asm;
-use core::arch::x86_64::{__cpuid, _rdtsc};
+use core::arch::x86_64::__cpuid;
 
 use vtax_workloads::abi::{Mailbox, Op, Status};
-use vtax_workloads::machine::{DEVICE_NOTHING, DEVICES_VIRTUAL, PORT_NOTHING};
+use vtax_workloads::machine::{
+    DEVICE_NOTHING, DEVICES_VIRTUAL, DOORBELL, GATE_WRITE_MSR, PORT_NOTHING,
+};
 use vtax_workloads::payload::{accept, tsc};
-use vtax_workloads::{Body, Latencies, Task};
+use vtax_workloads::{Body, Latencies, MAX_PARAMS, Task};
+
+use crate::probes::MSR_TSC_DEADLINE;
+use crate::vcpu::{Vcpu, gate, rdtsc};
+use crate::waits;
 
 /// Carries the request out, if it is for a task.
 pub fn serve(mailbox: &mut Mailbox) -> bool {
-    let is_work = [Op::Setup, Op::Run].map(|op| op as u64).contains(&mailbox.op);
+    let is_work = [Op::Setup, Op::Run]
+        .map(|op| op as u64)
+        .contains(&mailbox.op);
     let task = match accept(mailbox) {
         Some((workload, _)) if is_work => match workload.body {
             Body::PerSide(task) => task,
@@ -24,6 +32,9 @@ pub fn serve(mailbox: &mut Mailbox) -> bool {
     };
     if mailbox.op == Op::Run as u64 {
         run(mailbox, task);
+    } else {
+        // For the harness to see whether this clock is the host's.
+        (mailbox.tsc_start, mailbox.tsc_end) = (0, tsc());
     }
     mailbox.status = Status::Done as u64;
     true
@@ -31,24 +42,89 @@ pub fn serve(mailbox: &mut Mailbox) -> bool {
 
 fn run(mailbox: &mut Mailbox, task: Task) {
     match task {
-        Task::Cpuid => each(mailbox, || {
+        Task::Cpuid => each(mailbox, |_, _| {
             core::hint::black_box(__cpuid(0));
         }),
-        Task::Port => each(mailbox, || {
+        Task::Port => each(mailbox, |_, _| {
             // SAFETY: the VMM answers this port and does nothing.
-            unsafe { asm!("out {}, al", const PORT_NOTHING, in("al") 0_u8, options(nomem, nostack)) }
+            unsafe {
+                asm!("out {}, al", const PORT_NOTHING, in("al") 0_u8, options(nomem, nostack))
+            }
         }),
-        Task::Mmio => each(mailbox, || {
+        Task::Mmio => each(mailbox, |_, _| {
             let register = (DEVICES_VIRTUAL + DEVICE_NOTHING) as *const u32;
             // SAFETY: the guest's page tables map the devices, and this one answers every read.
             unsafe { register.read_volatile() };
         }),
+        Task::Hypercall => hypercalls(mailbox),
+        Task::Msr => each(mailbox, |_, _| gate(GATE_WRITE_MSR, MSR_TSC_DEADLINE, 0)),
+        Task::Kick => each(mailbox, |_, _| {
+            let doorbell = (DEVICES_VIRTUAL + DEVICE_NOTHING + DOORBELL) as *mut u32;
+            // SAFETY: the guest's page tables map the devices, and this one takes every write.
+            unsafe { doorbell.write_volatile(1) };
+        }),
+        Task::Mailbox => each(mailbox, waits::round_trip),
+        Task::Inject => timed(mailbox, waits::inject),
+        Task::Wake => timed(mailbox, waits::wake),
+        Task::Ipi => timed(mailbox, waits::ipi),
+        Task::Timer => timed(mailbox, waits::timer),
+        Task::Sleep => waits::sleep(),
     }
 }
 
-/// Does `operation` as often as asked, and times the whole and each. The checksum is the number of operations.
-fn each(mailbox: &mut Mailbox, mut operation: impl FnMut()) {
-    let iterations = mailbox.iterations;
+/// Calls the hypervisor by the CPU's own instruction; each kind of CPU takes the other's for an invalid opcode.
+fn hypercalls(mailbox: &mut Mailbox) {
+    // VAPIC_POLL_IRQ, which does nothing (Linux, include/uapi/linux/kvm_para.h).
+    const POLL: u64 = 1;
+    // "Auth" or "Hygo" (CPUID leaf 0, EBX).
+    let is_amd = [0x6874_7541, 0x6f67_7948].contains(&__cpuid(0).ebx);
+    if is_amd {
+        each(mailbox, |_, _| {
+            // SAFETY: KVM changes RAX alone.
+            unsafe { asm!("vmmcall", inout("rax") POLL => _, options(nostack)) }
+        });
+    } else {
+        each(mailbox, |_, _| {
+            // SAFETY: as above.
+            unsafe { asm!("vmcall", inout("rax") POLL => _, options(nostack)) }
+        });
+    }
+}
+
+/// What a request asks of a task.
+#[derive(Clone, Copy)]
+pub struct Job {
+    /// This vCPU.
+    pub vcpu: Vcpu,
+    /// How many operations.
+    pub iterations: u64,
+    /// The workload's parameters.
+    pub params: [u64; MAX_PARAMS],
+    /// Address of the arena.
+    pub arena: u64,
+}
+
+/// Does `operation` as often as asked, numbered from 1, and times the whole and each.
+fn each(mailbox: &mut Mailbox, operation: impl Fn(&Job, u64)) {
+    timed(mailbox, |job, latencies| {
+        let mut before = rdtsc();
+        for number in 1..=job.iterations {
+            operation(job, number);
+            let now = rdtsc();
+            latencies.record(now - before);
+            before = now;
+        }
+    });
+}
+
+/// Times the whole; `work` does the operations and records how long each took. The checksum is their number.
+fn timed(mailbox: &mut Mailbox, work: impl FnOnce(&Job, &mut Latencies<'_>)) {
+    let job = Job {
+        vcpu: Vcpu::of(mailbox),
+        iterations: mailbox.iterations,
+        params: mailbox.params,
+        arena: mailbox.arena,
+    };
     mailbox.latencies_len = 0;
     mailbox.latencies_dropped = 0;
     let mut latencies = Latencies::new(
@@ -57,15 +133,8 @@ fn each(mailbox: &mut Mailbox, mut operation: impl FnMut()) {
         &mut mailbox.latencies_dropped,
     );
     let start = tsc();
-    let mut before = start;
-    for _ in 0..iterations {
-        operation();
-        // SAFETY: ring 3 may read the TSC.
-        let now = unsafe { _rdtsc() };
-        latencies.record(now - before);
-        before = now;
-    }
+    work(&job, &mut latencies);
     mailbox.tsc_start = start;
     mailbox.tsc_end = tsc();
-    mailbox.checksum = iterations;
+    mailbox.checksum = job.iterations;
 }

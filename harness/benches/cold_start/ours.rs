@@ -82,6 +82,7 @@ pub fn start(image: &Image, first: First) -> anyhow::Result<Start> {
         },
         vcpus: 1,
         interrupts: false,
+        halt_poll_nanos: None,
     };
     let devices = Devices::default();
     let vm = Vm::create(&kvm, &ram, image, &devices, config)?;

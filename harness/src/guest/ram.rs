@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use vm_memory::bitmap::BitmapSlice;
@@ -288,6 +288,17 @@ impl Ram {
         self.slice(offset, size_of::<T>() as u64)?
             .copy_to(value.as_mut_slice());
         Ok(value)
+    }
+
+    /// A word that host and guest both use as an atomic one.
+    ///
+    /// # Errors
+    /// Outside the mapping, or not aligned to its size.
+    pub fn atomic_u64(&self, offset: u64) -> Result<&AtomicU64, RamError> {
+        let word = self.slice(offset, size_of::<u64>() as u64)?;
+        let address: *const AtomicU64 = std::ptr::from_ref(word.get_atomic_ref::<AtomicU64>(0)?);
+        // SAFETY: `slice` checked the range, which lives as long as `self`; `get_atomic_ref` checked the alignment.
+        Ok(unsafe { &*address })
     }
 
     /// Copies bytes out.

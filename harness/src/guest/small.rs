@@ -73,6 +73,7 @@ impl SmallGuest<'_> {
             },
             vcpus: 1,
             interrupts: false,
+            halt_poll_nanos: None,
         };
         let devices = Devices::default();
         let vm = Vm::create(kvm, &ram, image, &devices, config)?;

@@ -3,7 +3,7 @@
 use procfs::Meminfo;
 use vtax_scenarios::plan::HostFacts;
 
-use super::{cgroup::Cgroup, probes::Probes, root::HostRoot};
+use super::{cgroup::Cgroup, kvm::Flavour, probes::Probes, root::HostRoot};
 
 /// The facts of the real machine. Where one cannot be had the host counts as one that lacks it: no free huge pages,
 /// no THP, no vCPUs. Why it is so, [`super::fingerprint`] and `vtax doctor` tell.
@@ -31,6 +31,8 @@ pub(super) fn facts(root: &HostRoot, probes: &Probes) -> HostFacts {
         max_vcpus: probes.kvm.as_ref().map_or(0, |kvm| kvm.max_vcpus),
         available_memory: available_memory(root).unwrap_or(0),
         features: probes.features.0,
+        halt_poll: probes.kvm.as_ref().is_ok_and(|kvm| kvm.halt_poll),
+        hypercalls: matches!(Flavour::of(root), Flavour::Vmx | Flavour::Svm),
     }
 }
 
@@ -66,6 +68,8 @@ mod tests {
             max_vcpus: 1024,
             available_memory: 12 << 30,
             features: probes.features.0,
+            halt_poll: true,
+            hypercalls: true,
         };
         assert_eq!(facts, expected);
     }

@@ -271,6 +271,7 @@ fn metal_probes() -> Probes {
             max_vcpus: 1024,
             guest_1g_pages: true,
             statistics: true,
+            halt_poll: true,
         }),
         instructions_counter: Ok(()),
     }

@@ -1,6 +1,6 @@
 //! Which KVM this host has: what /dev/kvm answers, and the module behind it.
 
-use kvm_bindings::{KVM_CAP_BINARY_STATS_FD, KVM_MAX_CPUID_ENTRIES};
+use kvm_bindings::{KVM_CAP_BINARY_STATS_FD, KVM_CAP_HALT_POLL, KVM_MAX_CPUID_ENTRIES};
 
 use super::root::HostRoot;
 
@@ -18,6 +18,8 @@ pub struct Kvm {
     pub guest_1g_pages: bool,
     /// Whether KVM's own counters can be read (KVM_CAP_BINARY_STATS_FD).
     pub statistics: bool,
+    /// Whether each guest can have a halt-polling time of its own (KVM_CAP_HALT_POLL).
+    pub halt_poll: bool,
 }
 
 /// Why /dev/kvm cannot be used.
@@ -53,6 +55,7 @@ impl Kvm {
                 .iter()
                 .any(|entry| entry.function == 0x8000_0001 && entry.edx >> 26 & 1 == 1),
             statistics: kvm.check_extension_raw(KVM_CAP_BINARY_STATS_FD.into()) > 0,
+            halt_poll: kvm.check_extension_raw(KVM_CAP_HALT_POLL.into()) > 0,
         })
     }
 }

@@ -68,6 +68,16 @@ impl TscClock {
         ticks as f64 * self.nanos_per_tick
     }
 
+    /// `nanos` in ticks, rounded.
+    #[must_use]
+    pub fn ticks(&self, nanos: u64) -> u64 {
+        let ticks = (nanos as f64 / self.nanos_per_tick).round();
+        // Non-negative, and the cast saturates.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let ticks = ticks as u64;
+        ticks
+    }
+
     /// The TSC's frequency in hertz.
     #[must_use]
     pub fn hertz(&self) -> f64 {

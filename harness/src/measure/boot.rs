@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicBool;
 use vtax_reports::counters::CounterRow;
 use vtax_reports::record::{Sample, Side};
 use vtax_scenarios::memory::arena_bytes;
-use vtax_scenarios::plan::{Backing, Cell, Pinning};
-use vtax_workloads::Body;
+use vtax_scenarios::plan::{Backing, Cell};
 use vtax_workloads::machine::RAM_BASE;
+use vtax_workloads::{Task, Workload};
 
 use super::BootError;
 use super::block::Stopwatch;
@@ -18,7 +18,7 @@ use crate::counters::Counters;
 use crate::guest::embedded::devices::Devices;
 use crate::guest::embedded::{Vm, VmConfig};
 use crate::guest::layout;
-use crate::guest::mailbox::Mailbox;
+use crate::guest::mailbox::{Mailbox, MailboxError};
 use crate::guest::native::NativeCpu;
 use crate::guest::ram::{Ram, RamConfig};
 use crate::host::affinity::Pinned;
@@ -26,6 +26,7 @@ use crate::host::disturbance::DisturbanceProbe;
 use crate::host::root::HostRoot;
 use crate::rig::Rig;
 use crate::twin;
+use crate::twin::partner::{Partner, Words};
 use crate::watchdog::Slot;
 use crate::whole::whole;
 
@@ -98,6 +99,7 @@ pub struct Outcome {
 /// [`BootError`]: it concerns this cell alone.
 pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
     let guest = &spec.cell.guest;
+    let task = workload(spec)?.1.task();
     let map = |address, backing| {
         Ram::map(&RamConfig {
             address,
@@ -123,9 +125,13 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
             page_size: guest.page_size,
             topology: guest.topology,
             vcpus: guest.vcpus,
-            interrupts: false,
+            interrupts: task.is_some_and(Task::needs_interrupts),
+            halt_poll_nanos: guest.halt_poll_nanos,
         },
     )?;
+    let _doorbell = (task == Some(Task::Kick))
+        .then(|| vm.doorbell())
+        .transpose()?;
     let shared = Shared {
         meeting: Rendezvous::new(guest.vcpus),
         known: OnceLock::new(),
@@ -207,7 +213,8 @@ fn one(
     index: u32,
 ) -> Result<Harvest, BootError> {
     let guest = &spec.cell.guest;
-    let _pinned = cpus_of(&guest.pinning, index, &rig.cpus)
+    let _pinned = guest
+        .cpu_of(index, &rig.cpus)
         .map(|cpu| Pinned::to(&[cpu]))
         .transpose()?;
     let mut vcpu = vm.vcpu(index)?;
@@ -219,46 +226,55 @@ fn one(
         offset: layout::arena(guest.memory, guest.vcpus, index),
         len: arena_bytes(guest.memory, guest.vcpus),
     };
-    let Some((workload_index, workload)) = vtax_workloads::find(&spec.cell.workload.name) else {
-        // The plan was checked against this binary's catalogue.
-        return Err(BootError::Mailbox(
-            crate::guest::mailbox::MailboxError::Refused(0),
-        ));
-    };
-    let twin = match workload.body {
-        Body::Shared { .. } => None,
-        Body::PerSide(task) => twin::of(task, mailbox)?,
-    };
-    Worker {
-        spec,
-        workload,
-        workload_index: workload_index as u64,
-        index,
-        vcpu,
-        native: NativeCpu::new(&rig.image, mailbox, index),
-        twin,
-        mailbox,
-        arena,
-        native_arena: own.map_or(arena, |own| Arena { ram: own, ..arena }),
-        stopwatch: Stopwatch {
-            probe: DisturbanceProbe::for_this_thread(&HostRoot::default()),
-            counters,
-            clock: rig.clock,
-            bound: rig.bound,
-            run_start: rig.run_start,
-        },
-        shared,
-    }
-    .run(&rig.image)
+    let (workload_index, workload) = workload(spec)?;
+    let task = workload.task();
+    std::thread::scope(|scope| {
+        let partner = task
+            .filter(|task| task.needs_partner())
+            .map(|task| -> Result<Partner<'_>, BootError> {
+                let line = task
+                    .needs_interrupts()
+                    .then(|| vm.partner_line(index))
+                    .transpose()?;
+                let words = Words::at(ram, arena.offset)?;
+                let asked = (task, spec.cell.workload.params);
+                let cpu = guest.partner_cpu(index, &rig.cpus);
+                Ok(Partner::start(scope, asked, words, line, cpu)?)
+            })
+            .transpose()?;
+        let words = partner.as_ref().map(|partner| partner.words().clone());
+        let twin = match task {
+            None => None,
+            Some(task) => twin::of(task, mailbox, rig.clock, words)?,
+        };
+        Worker {
+            spec,
+            workload,
+            workload_index: workload_index as u64,
+            index,
+            vcpu,
+            native: NativeCpu::new(&rig.image, mailbox, index),
+            twin,
+            partner: partner.as_ref(),
+            mailbox,
+            arena,
+            native_arena: own.map_or(arena, |own| Arena { ram: own, ..arena }),
+            stopwatch: Stopwatch {
+                probe: DisturbanceProbe::for_this_thread(&HostRoot::default()),
+                counters,
+                clock: rig.clock,
+                bound: rig.bound,
+                run_start: rig.run_start,
+            },
+            shared,
+        }
+        .run(&rig.image)
+    })
 }
 
-/// The CPU that a vCPU is bound to; `None`: wherever the scheduler puts it.
-fn cpus_of(pinning: &Pinning, vcpu: u32, allowed: &[u32]) -> Option<u32> {
-    let place = vcpu as usize;
-    match pinning {
-        Pinning::None => None,
-        Pinning::OneToOne => allowed.get(place).copied(),
-        Pinning::List(list) => list.get(place).copied(),
-        Pinning::AllOn(cpu) => Some(*cpu),
-    }
+/// The cell's workload and its number in the catalogue.
+fn workload(spec: &Spec<'_>) -> Result<(usize, &'static Workload), BootError> {
+    // The plan was checked against this binary's catalogue.
+    vtax_workloads::find(&spec.cell.workload.name)
+        .ok_or(BootError::Mailbox(MailboxError::Refused(0)))
 }

@@ -61,6 +61,12 @@ pub enum BootError {
     /// Another vCPU of the same guest failed first.
     #[error("another vCPU failed")]
     Aborted,
+    /// Host and guest have no clock in common.
+    #[error(
+        "the guest's TSC is not the host's, so what begins on one side and ends on the other cannot be timed; a KVM of Linux \
+         5.16 or later lets vtax set its offset (KVM_VCPU_TSC_OFFSET)"
+    )]
+    OtherTsc,
     /// A workload of the diagnostic family came back.
     #[error("the diagnostic workload {0} was expected to fault and did not")]
     NoFault(String),

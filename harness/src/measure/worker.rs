@@ -7,7 +7,7 @@ use vtax_reports::counters::CounterRow;
 use vtax_reports::record::{Marks, Sample, Side};
 use vtax_scenarios::order::{BlockKind, child_seed, round_order};
 use vtax_workloads::abi::{LATENCY_SLOTS, Op};
-use vtax_workloads::{Body, Family, Latencies, Prepare, RunFn, SetupFn, Workload};
+use vtax_workloads::{Body, Family, Figure, Latencies, Prepare, RunFn, SetupFn, Workload};
 
 use super::block::{Block, Stopwatch};
 use super::boot::{Baseline, Known, Spec};
@@ -19,7 +19,9 @@ use crate::guest::image::Image;
 use crate::guest::mailbox::{Answer, Mailbox, Request};
 use crate::guest::native::NativeCpu;
 use crate::guest::ram::Ram;
+use crate::host::tsc::rdtsc_fenced;
 use crate::twin::TwinCpu;
+use crate::twin::partner::Partner;
 
 /// Warm-up passes; a boot that is still getting faster then is measured all the same, and says so.
 pub const MAX_WARM_UP: usize = 8;
@@ -75,6 +77,8 @@ pub struct Worker<'a> {
     pub native: NativeCpu<'a>,
     /// The host's side where each has its own way.
     pub twin: Option<TwinCpu<'a>>,
+    /// The thread that works with either, where the task needs one.
+    pub partner: Option<&'a Partner<'a>>,
     /// Their mailbox.
     pub mailbox: Mailbox<'a>,
     /// The guest's arena.
@@ -171,8 +175,13 @@ impl Worker<'_> {
 
     /// Lays out the arenas, and lets the guest touch its own, so that no block meets the set-up's page faults.
     fn set_up(&mut self) -> Result<(), BootError> {
-        if matches!(self.workload.body, Body::PerSide(_)) {
-            self.guest(Op::Setup, 0)?;
+        if let Body::PerSide(task) = self.workload.body {
+            let before = rdtsc_fenced();
+            let inside = self.guest(Op::Setup, 0)?.ticks;
+            let shares_clock = (before..rdtsc_fenced()).contains(&inside);
+            if self.partner.is_some() && task.needs_interrupts() && !shares_clock {
+                return Err(BootError::OtherTsc);
+            }
             if self.twin.is_some() {
                 self.native(Op::Setup, 0)?;
             }
@@ -219,11 +228,23 @@ impl Worker<'_> {
         } else {
             Side::Guest
         };
-        let iterations =
-            calibrate::iterations(self.spec.cell.measure.block_nanos, most, |count| {
-                self.prepare(side)?;
-                Ok(clock.nanos(self.untimed(side, count)?.ticks))
-            })?;
+        let wanted = self.spec.cell.measure.block_nanos;
+        if let Some(pace) = self
+            .workload
+            .task()
+            .and_then(|task| task.pace_nanos(params))
+        {
+            let iterations = (wanted / pace).clamp(1, most);
+            let checksum = iterations;
+            return Ok(Known {
+                iterations,
+                checksum,
+            });
+        }
+        let iterations = calibrate::iterations(wanted, most, |count| {
+            self.prepare(side)?;
+            Ok(clock.nanos(self.untimed(side, count)?.ticks))
+        })?;
         let checksum = match self.workload.body {
             // The reference is this binary's own compilation of the workload: other code, so a miscompiled or
             // miscomputed payload is noticed.
@@ -297,10 +318,19 @@ impl Worker<'_> {
             Some(twin) => twin,
             None => &mut self.native,
         };
+        if let Some(partner) = self.partner {
+            partner.begin(in_guest, iterations);
+        }
         let mut block = self
             .stopwatch
             .time(in_guest, executor, self.mailbox, &request)?;
         block.sample.side = side;
+        if self.workload.figure() == Figure::Latencies {
+            // The block's own time is mostly waiting on purpose.
+            let ticks = block.answer.latencies.iter().map(|&ticks| u64::from(ticks));
+            block.sample.ticks = ticks.sum();
+            block.sample.iterations = block.answer.latencies.len() as u64;
+        }
         Ok(block)
     }
 
@@ -321,6 +351,10 @@ impl Worker<'_> {
     }
 
     fn keep(&self, mut block: Block, round: u32, position: u8, harvest: &mut Harvest) {
+        if self.workload.figure() == Figure::Latencies && block.sample.iterations == 0 {
+            // A vCPU that only helps another has no figure of its own.
+            return;
+        }
         block.sample.cell = self.spec.cell.id;
         block.sample.boot = self.spec.boot;
         block.sample.round = round;
@@ -346,6 +380,9 @@ impl Worker<'_> {
 
     /// `iterations` units of work, for what they answer.
     fn untimed(&mut self, side: Side, iterations: u64) -> Result<Answer, BootError> {
+        if let Some(partner) = self.partner {
+            partner.begin(side == Side::Guest, iterations);
+        }
         match side {
             Side::Guest => self.guest(Op::Run, iterations),
             Side::Native | Side::Control => self.native(Op::Run, iterations),

@@ -7,6 +7,9 @@
 //!
 //! A twin runs on its vCPU's thread, hence on the same CPU, and answers through the same mailbox.
 
+pub mod partner;
+mod waits;
+
 use vtax_workloads::abi::{LATENCY_SLOTS, Op};
 use vtax_workloads::payload::tsc;
 use vtax_workloads::{Latencies, Task};
@@ -14,6 +17,8 @@ use vtax_workloads::{Latencies, Task};
 use crate::guest::mailbox::{Answer, Mailbox, Request};
 use crate::guest::ram::RamError;
 use crate::guest::{Completion, Executor, Failure};
+use crate::host::tsc::TscClock;
+use partner::Words;
 
 /// Why the host could not do its side of a task.
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +62,30 @@ impl std::fmt::Debug for TwinCpu<'_> {
     }
 }
 
-/// The twin of `task` for the vCPU with this mailbox; `None` where the host has nothing to compare with.
+/// The twin of `task` for the vCPU with this mailbox; `None` where the host has nothing to compare with. `words` are those of
+/// the vCPU's partner, where the task needs one.
 ///
 /// # Errors
 /// The host cannot do its side.
-pub fn of<'a>(task: Task, mailbox: Mailbox<'a>) -> Result<Option<TwinCpu<'a>>, TwinError> {
+pub fn of<'a>(
+    task: Task,
+    mailbox: Mailbox<'a>,
+    clock: TscClock,
+    words: Option<Words<'a>>,
+) -> Result<Option<TwinCpu<'a>>, TwinError> {
     let twin: Option<Box<dyn Twin + 'a>> = match task {
-        Task::Cpuid | Task::Port | Task::Mmio => None,
+        Task::Timer => Some(Box::new(waits::Timer { clock })),
+        Task::Wake => words.map(|words| Box::new(waits::Wake { words }) as Box<dyn Twin>),
+        Task::Mailbox => words.map(|words| Box::new(waits::Mailbox { words }) as Box<dyn Twin>),
+        Task::Cpuid
+        | Task::Port
+        | Task::Mmio
+        | Task::Hypercall
+        | Task::Msr
+        | Task::Kick
+        | Task::Inject
+        | Task::Ipi
+        | Task::Sleep => None,
     };
     Ok(twin.map(|twin| TwinCpu {
         twin,

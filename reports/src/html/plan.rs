@@ -222,6 +222,7 @@ fn workload(cell: &Cell) -> String {
             let value = match param.kind {
                 vtax_workloads::ParamKind::Bytes => bytes(value),
                 vtax_workloads::ParamKind::Count => value.to_string(),
+                vtax_workloads::ParamKind::Duration => nanos(value as f64),
                 vtax_workloads::ParamKind::Choice(words) => usize::try_from(value)
                     .ok()
                     .and_then(|index| words.get(index))

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use vtax_workloads::Figure;
+
 use super::median;
 use crate::record::{Marks, Sample, Side};
 
@@ -20,6 +22,9 @@ pub enum Question {
     Ratio,
     /// What an operation costs in the guest, where the host has nothing to compare it with.
     Cost,
+    /// How long an operation takes in the guest, with native beside it and no share of it: how late a timer is says nothing
+    /// of how much gets done.
+    Compare,
 }
 
 impl Question {
@@ -28,16 +33,23 @@ impl Question {
     pub fn of(workload: &str) -> Self {
         match vtax_workloads::find(workload) {
             Some((_, workload)) if !workload.has_native_twin() => Self::Cost,
+            Some((_, workload)) if workload.figure() == Figure::Latencies => Self::Compare,
             _ => Self::Ratio,
         }
+    }
+
+    /// Whether native was measured too.
+    #[must_use]
+    pub const fn has_native(self) -> bool {
+        matches!(self, Self::Ratio | Self::Compare)
     }
 }
 
 /// What one boot says. All values are natural logarithms.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BootValue {
-    /// Guest performance as a share of native, ln(native time / guest time): 0 is no loss. For [`Question::Cost`] the
-    /// native time is one tick. Feeds [`super::stein::sample_size`].
+    /// Guest performance as a share of native, ln(native time / guest time): 0 is no loss. For any other question than
+    /// [`Question::Ratio`] one tick stands for the native time. Feeds [`super::stein::sample_size`].
     pub log_ratio: f64,
     /// The same with no round set aside for spoiling.
     pub log_ratio_all: f64,
@@ -109,7 +121,9 @@ impl Round {
     fn is_complete(&self, question: Question) -> bool {
         let [native, guest, control] = self.vcpus;
         match question {
-            Question::Ratio => native > 0 && guest == native && control == native,
+            Question::Ratio | Question::Compare => {
+                native > 0 && guest == native && control == native
+            }
             Question::Cost => guest > 0,
         }
     }
@@ -122,9 +136,12 @@ impl Round {
         // The harmonic mean of the vCPUs' times: the time at which equal vCPUs would reach the same throughput.
         let time =
             |side: Side| (f64::from(self.vcpus[side as usize]) / self.speed[side as usize]).ln();
-        let native = |side| match question {
-            Question::Ratio => time(side),
-            Question::Cost => 0.0,
+        let native = |side| {
+            if question.has_native() {
+                time(side)
+            } else {
+                0.0
+            }
         };
         Some(Times {
             native: native(Side::Native),
@@ -147,7 +164,12 @@ impl Boot {
         let counts = |round: &Option<Times>| round.is_some_and(|round| disturbed || !round.spoiled);
         let counts: Vec<bool> = times.iter().map(counts).collect();
         Self {
-            value: value(if disturbed { &all } else { &clean }, &all, disturbed),
+            value: value(
+                question,
+                if disturbed { &all } else { &clean },
+                &all,
+                disturbed,
+            ),
             counting: rounds
                 .iter()
                 .zip(&counts)
@@ -170,11 +192,19 @@ impl Boot {
 /// control–guest. The median of the averaged pairs would be biased: where noise is one-sided, as delays are, the
 /// difference between a mean of two blocks and a single block is skewed, while the difference between two blocks is
 /// symmetric whatever their noise.
-fn value(counting: &[Times], all: &[Times], disturbed: bool) -> Option<BootValue> {
+fn value(
+    question: Question,
+    counting: &[Times],
+    all: &[Times],
+    disturbed: bool,
+) -> Option<BootValue> {
     let over = |rounds: &[Times], value: fn(&Times) -> f64| {
         median(&mut rounds.iter().map(value).collect::<Vec<_>>())
     };
     let ratio = |rounds: &[Times]| {
+        if question != Question::Ratio {
+            return over(rounds, |round| -round.guest);
+        }
         Some(f64::midpoint(
             over(rounds, |round| round.native - round.guest)?,
             over(rounds, |round| round.control - round.guest)?,

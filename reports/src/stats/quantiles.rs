@@ -39,9 +39,10 @@ pub fn rows(
         .filter_map(|quantile| {
             Some(QuantileRow {
                 quantile,
-                native: match question {
-                    Question::Ratio => Some(interval(Side::Native, quantile)?),
-                    Question::Cost => None,
+                native: if question.has_native() {
+                    Some(interval(Side::Native, quantile)?)
+                } else {
+                    None
                 },
                 guest: interval(Side::Guest, quantile)?,
             })

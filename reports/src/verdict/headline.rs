@@ -8,6 +8,7 @@ use vtax_workloads::Family;
 use super::{Judgement, Measured, outlook, position, words};
 use crate::record::{NotMeasured, RunRecord};
 use crate::result::{Headline, Interval, Verdict};
+use crate::stats::boot::Question;
 use crate::stats::mean::{LogMean, combine};
 
 /// A cell that decides, and its own verdict.
@@ -79,7 +80,7 @@ fn decides(cell: &Cell, over: ClaimOver) -> bool {
     let Some((_, workload)) = vtax_workloads::find(&cell.workload.name) else {
         return false;
     };
-    if !workload.has_native_twin() {
+    if Question::of(workload.name) != Question::Ratio {
         return false;
     }
     match over {

@@ -26,7 +26,7 @@ pub struct Measured<'a> {
     pub not_measured: Option<&'a NotMeasured>,
     /// What its boots were asked.
     pub question: Question,
-    /// Guest performance as a share of native, or for [`Question::Cost`] the inverse of the cost in ticks; `None` with
+    /// Guest performance as a share of native, or for the other questions the inverse of the cost in ticks; `None` with
     /// fewer than two boots that count.
     pub ratio: Option<LogMean>,
     /// Native against native.
@@ -91,9 +91,15 @@ pub fn judge(
     let Some((mean, ratio)) = measured.ratio.zip(measured.interval(measured.ratio)) else {
         return judgement(Verdict::Undecided, too_few_boots(measured, cut_short));
     };
-    if measured.question == Question::Cost {
-        let reason = "The host has nothing to compare with: the cost is the result.".to_owned();
-        return judgement(Verdict::Cost, reason + &remarks(measured));
+    let no_claim = match measured.question {
+        Question::Ratio => None,
+        Question::Cost => Some("The host has nothing to compare with: the cost is the result."),
+        Question::Compare => Some(
+            "How long one waits says nothing of how much gets done, so there is no share of native: compare the quantiles.",
+        ),
+    };
+    if let Some(reason) = no_claim {
+        return judgement(Verdict::Cost, reason.to_owned() + &remarks(measured));
     }
     let anomaly = (ratio.low > 1.0 + noise_floor.unwrap_or(0.0))
         .then(|| anomaly(measured.cell, nested_under));

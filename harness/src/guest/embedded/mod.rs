@@ -6,13 +6,16 @@
 
 pub mod cpuid;
 pub mod devices;
+pub mod interrupts;
 pub mod registers;
 pub mod tables;
 pub mod vcpu;
 
 use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::{Cap, Kvm, VmFd};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VmFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vtax_scenarios::plan::{PageSize, Topology};
+use vtax_workloads::machine::{DEVICE_NOTHING, DEVICES_PHYSICAL, DOORBELL};
 
 use super::image::Image;
 use super::layout;
@@ -56,6 +59,8 @@ pub struct VmConfig {
     pub vcpus: u32,
     /// Whether it has an interrupt controller. Without one a guest starts faster and takes no interrupt.
     pub interrupts: bool,
+    /// How long KVM polls for a wake-up of a halted vCPU, in nanoseconds; `None`: as the host is set.
+    pub halt_poll_nanos: Option<u64>,
 }
 
 /// Opens /dev/kvm.
@@ -110,7 +115,14 @@ impl<'a> Vm<'a> {
         if config.interrupts {
             fd.create_irq_chip().map_err(kvm("KVM_CREATE_IRQCHIP"))?;
         }
-        devices.attach(&fd, config.vcpus)?;
+        if let Some(nanos) = config.halt_poll_nanos {
+            interrupts::poll_when_halted(&fd, nanos)?;
+        }
+        let mut routes = devices.attach(&fd, config.vcpus)?;
+        if config.interrupts {
+            routes.extend(interrupts::partner_routes(config.vcpus));
+        }
+        interrupts::route(&fd, &routes)?;
         image.load(ram)?;
         tables::interrupt_table(ram, image)?;
         let cr3 = tables::page_tables(ram, config.page_size, config.vcpus)?;
@@ -134,6 +146,11 @@ impl<'a> Vm<'a> {
             .fd
             .create_vcpu(u64::from(index))
             .map_err(kvm("KVM_CREATE_VCPU"))?;
+        tables::about(
+            self.ram,
+            index,
+            fd.get_tsc_khz().map_err(kvm("KVM_GET_TSC_KHZ"))?,
+        )?;
         registers::set_up(
             &fd,
             &registers::Start {
@@ -144,6 +161,39 @@ impl<'a> Vm<'a> {
                 topology: self.config.topology,
             },
         )?;
+        if self.config.interrupts {
+            interrupts::share_tsc(&fd);
+        }
         Ok(EmbeddedVcpu::new(fd, self.ram, self.devices))
     }
+
+    /// An eventfd whose every write interrupts vCPU `index`, with the vector of its partner. It works as long as it lives.
+    ///
+    /// # Errors
+    /// The guest has no interrupt controller, or no eventfd is to be had.
+    pub fn partner_line(&self, index: u32) -> Result<EventFd, VmError> {
+        let line = event()?;
+        self.fd
+            .register_irqfd(&line, interrupts::partner_line(index))
+            .map_err(kvm("KVM_IRQFD"))?;
+        Ok(line)
+    }
+
+    /// An eventfd that the guest's writes to its doorbell signal.
+    ///
+    /// # Errors
+    /// KVM refuses, or no eventfd is to be had.
+    pub fn doorbell(&self) -> Result<EventFd, VmError> {
+        let bell = event()?;
+        let address = IoEventAddress::Mmio(DEVICES_PHYSICAL + DEVICE_NOTHING * 4096 + DOORBELL);
+        self.fd
+            .register_ioevent(&bell, &address, NoDatamatch)
+            .map_err(kvm("KVM_IOEVENTFD"))?;
+        Ok(bell)
+    }
+}
+
+fn event() -> Result<EventFd, VmError> {
+    EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
+        .map_err(|error| kvm("eventfd")(kvm_ioctls::Error::new(error.raw_os_error().unwrap_or(0))))
 }

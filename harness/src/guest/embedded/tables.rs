@@ -1,10 +1,12 @@
 //! The tables a vCPU starts with: page tables, descriptor tables, task-state segment. Laid out here, so that the
 //! guest needs no boot code and starts in ring 3.
 
+use std::mem::offset_of;
+
 use vtax_scenarios::plan::PageSize;
 use vtax_workloads::machine::{
-    AREA_GDT, AREA_IST_STACK, AREA_RING0_STACK, AREA_TSS, DEVICES_BYTES, DEVICES_PHYSICAL,
-    DEVICES_VIRTUAL, PORT_DONE, PORT_NOTHING, RAM_BASE, RING0_CS, TSS_SELECTOR,
+    AREA_ABOUT, AREA_GDT, AREA_IST_STACK, AREA_RING0_STACK, AREA_TSS, About, DEVICES_BYTES,
+    DEVICES_PHYSICAL, DEVICES_VIRTUAL, PORT_DONE, PORT_NOTHING, RAM_BASE, RING0_CS, TSS_SELECTOR,
 };
 
 use crate::guest::image::Image;
@@ -120,6 +122,19 @@ pub fn interrupt_table(ram: &Ram, image: &Image) -> Result<(), RamError> {
         ram.write(IDT + vector * 16 + 8, &(handler >> 32))?;
     }
     Ok(())
+}
+
+/// Tells a vCPU its number and the rate of its clock.
+///
+/// # Errors
+/// RAM is too small.
+pub fn about(ram: &Ram, vcpu: u32, tsc_khz: u32) -> Result<(), RamError> {
+    let place = vcpu_area(vcpu) + AREA_ABOUT;
+    ram.write(place + offset_of!(About, vcpu) as u64, &u64::from(vcpu))?;
+    ram.write(
+        place + offset_of!(About, ticks_per_milli) as u64,
+        &u64::from(tsc_khz),
+    )
 }
 
 /// Writes a vCPU's global descriptor table and task-state segment.

@@ -27,14 +27,11 @@ mod mmio_tests;
 #[cfg(test)]
 mod testing;
 
-use kvm_bindings::{
-    KVM_IRQ_ROUTING_MSI, KvmIrqRouting, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1,
-    kvm_irq_routing_msi,
-};
+use kvm_bindings::kvm_irq_routing_entry;
 use kvm_ioctls::{IoEventAddress, VmFd};
 use vtax_workloads::machine::{DEVICE_BLOCK, DEVICE_NOTHING, DEVICES_PHYSICAL, VECTOR_DEVICE};
 
-use super::{VmError, kvm};
+use super::{VmError, interrupts, kvm};
 use crate::guest::ram::Ram;
 use blk::BlockConfig;
 use memory::{GuestMemory, MemoryError};
@@ -46,9 +43,6 @@ const PAGE: u64 = 4096;
 
 /// The first interrupt line of our own: KVM's two controllers have those below.
 const FIRST_LINE: u32 = 24;
-
-/// Where a vCPU's local APIC takes messages (Intel SDM vol. 3, 11.11.1).
-const MSI_ADDRESS: u32 = 0xfee0_0000;
 
 /// Why a guest's devices could not be made, or worked no longer.
 #[derive(Debug, thiserror::Error)]
@@ -112,11 +106,11 @@ impl Devices {
     }
 
     /// Connects the devices' events with a guest's: kicks with the threads, the threads with vCPUs (queue by queue, in
-    /// turn).
+    /// turn), and returns the routes that their interrupts take.
     ///
     /// # Errors
     /// KVM refuses one.
-    pub fn attach(&self, vm: &VmFd, vcpus: u32) -> Result<(), VmError> {
+    pub fn attach(&self, vm: &VmFd, vcpus: u32) -> Result<Vec<kvm_irq_routing_entry>, VmError> {
         let mut routes = Vec::new();
         for (page, device) in self.virtio() {
             let notify = IoEventAddress::Mmio(DEVICES_PHYSICAL + page * PAGE + QUEUE_NOTIFY);
@@ -125,20 +119,16 @@ impl Devices {
                     .map_err(kvm("KVM_IOEVENTFD"))?;
                 if let Some(event) = worker.interrupt_event() {
                     let line = FIRST_LINE + u32::try_from(routes.len()).unwrap_or(u32::MAX);
-                    routes.push(message(line, queue % vcpus.max(1)));
+                    routes.push(interrupts::message(
+                        line,
+                        queue % vcpus.max(1),
+                        VECTOR_DEVICE,
+                    ));
                     vm.register_irqfd(event, line).map_err(kvm("KVM_IRQFD"))?;
                 }
             }
         }
-        if routes.is_empty() {
-            return Ok(());
-        }
-        let routing = KvmIrqRouting::from_entries(&routes).map_err(|_| VmError::Kvm {
-            what: "more interrupt routes than KVM has",
-            source: kvm_ioctls::Error::new(libc::E2BIG),
-        })?;
-        vm.set_gsi_routing(&routing)
-            .map_err(kvm("KVM_SET_GSI_ROUTING"))
+        Ok(routes)
     }
 
     /// Nothing, as long as all devices work.
@@ -221,20 +211,4 @@ fn workers(device: &Transport<Worker>) -> impl Iterator<Item = &Worker> {
 fn place(address: u64) -> Option<(u64, u64)> {
     let offset = address.checked_sub(DEVICES_PHYSICAL)?;
     Some((offset / PAGE, offset % PAGE))
-}
-
-/// Interrupt line `line` as a message to a vCPU (Intel SDM vol. 3, 11.11).
-fn message(line: u32, vcpu: u32) -> kvm_irq_routing_entry {
-    kvm_irq_routing_entry {
-        gsi: line,
-        type_: KVM_IRQ_ROUTING_MSI,
-        u: kvm_irq_routing_entry__bindgen_ty_1 {
-            msi: kvm_irq_routing_msi {
-                address_lo: MSI_ADDRESS | (vcpu & 0xff) << 12,
-                data: VECTOR_DEVICE.into(),
-                ..kvm_irq_routing_msi::default()
-            },
-        },
-        ..kvm_irq_routing_entry::default()
-    }
 }
