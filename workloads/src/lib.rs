@@ -28,6 +28,7 @@ mod latency;
 pub mod machine;
 mod memory;
 mod mix;
+pub mod network;
 pub mod payload;
 
 #[cfg(test)]

@@ -32,13 +32,15 @@ pub const DEVICES_BYTES: u64 = 0x20_0000;
 /// The page whose registers the VMM answers at once, all with zero: what an MMIO exit costs.
 pub const DEVICE_NOTHING: u64 = 0;
 
-/// The page of the virtio-blk device's registers, where there is one.
-pub const DEVICE_BLOCK: u64 = 1;
-
 /// Offset of a doorbell in that page: where the guest has one, KVM turns a write of it into an event (ioeventfd) and
 /// goes on.
 pub const DOORBELL: u64 = 0x800;
 
+/// The page of the virtio-blk device's registers, where there is one.
+pub const DEVICE_BLOCK: u64 = 1;
+
+/// The page of the virtio-net device's registers, where there is one.
+pub const DEVICE_NET: u64 = 2;
 /// Port that the PVH entry writes as its very first act: under QEMU an `isa-debug-exit` device ends the machine.
 pub const PORT_FIRST_INSTRUCTION: u16 = 0xf4;
 

@@ -10,6 +10,7 @@ pub mod facts;
 mod fake;
 pub mod fingerprint;
 pub mod kvm;
+pub mod net;
 pub mod probes;
 pub mod root;
 pub mod tsc;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! MMIO at DEVICES_PHYSICAL + page ─┬─ 0: nothing (every read is 0, every write is dropped)
-//!                                  └─ 1: virtio-blk ──► its registers (mmio) ──► I/O threads (worker) ──► disk
+//!                                  ├─ 1: virtio-blk ──► its registers (mmio) ──► I/O threads (worker) ──► disk
+//!                                  └─ 2: virtio-net ──► likewise ──► tap
 //! ```
 //!
 //! A kick does not come this way: KVM signals the I/O thread (ioeventfd), and an I/O thread interrupts the guest without
@@ -16,6 +17,7 @@ pub mod disk;
 pub mod filter;
 pub mod memory;
 pub mod mmio;
+pub mod net;
 pub mod ring;
 pub mod server;
 pub mod worker;
@@ -29,13 +31,16 @@ mod testing;
 
 use kvm_bindings::kvm_irq_routing_entry;
 use kvm_ioctls::{IoEventAddress, VmFd};
-use vtax_workloads::machine::{DEVICE_BLOCK, DEVICE_NOTHING, DEVICES_PHYSICAL, VECTOR_DEVICE};
+use vtax_workloads::machine::{
+    DEVICE_BLOCK, DEVICE_NET, DEVICE_NOTHING, DEVICES_PHYSICAL, VECTOR_DEVICE,
+};
 
 use super::{VmError, interrupts, kvm};
 use crate::guest::ram::Ram;
 use blk::BlockConfig;
 use memory::{GuestMemory, MemoryError};
 use mmio::{QUEUE_NOTIFY, Transport};
+use net::NetConfig;
 use server::Counts;
 use worker::{Worker, WorkerError};
 
@@ -77,12 +82,15 @@ pub enum DeviceError {
 pub struct DevicesConfig {
     /// A disk as virtio-blk.
     pub block: Option<BlockConfig>,
+    /// A network card as virtio-net.
+    pub net: Option<NetConfig>,
 }
 
 /// All devices of a guest.
 #[derive(Debug, Default)]
 pub struct Devices {
     block: Option<Transport<Worker>>,
+    net: Option<Transport<Worker>>,
 }
 
 impl Devices {
@@ -95,7 +103,11 @@ impl Devices {
             Some(block) => Some(blk::device(block, GuestMemory::of(ram)?)?),
             None => None,
         };
-        Ok(Self { block })
+        let net = match &config.net {
+            Some(net) => Some(net::device(net, GuestMemory::of(ram)?)?),
+            None => None,
+        };
+        Ok(Self { block, net })
     }
 
     /// Whether they interrupt the guest, which then needs an interrupt controller.
@@ -140,7 +152,7 @@ impl Devices {
         if let Some(number) = filter::take_refused() {
             return Err(DeviceError::Refused { number });
         }
-        for (device, transport) in [("virtio-blk", &self.block)] {
+        for (device, transport) in [("virtio-blk", &self.block), ("virtio-net", &self.net)] {
             if let Some(reason) = transport
                 .as_ref()
                 .and_then(|transport| transport.condition().failure())
@@ -162,8 +174,19 @@ impl Devices {
             .collect()
     }
 
+    /// What happened on the network card's receive and transmit queue so far.
+    #[must_use]
+    pub fn net_counts(&self) -> Vec<Counts> {
+        self.net
+            .iter()
+            .flat_map(workers)
+            .map(Worker::counts)
+            .collect()
+    }
+
     fn virtio(&self) -> impl Iterator<Item = (u64, &Transport<Worker>)> {
-        self.block.iter().map(|device| (DEVICE_BLOCK, device))
+        let block = self.block.iter().map(|device| (DEVICE_BLOCK, device));
+        block.chain(self.net.iter().map(|device| (DEVICE_NET, device)))
     }
 
     /// Answers a read of guest-physical memory; false where there is no device.

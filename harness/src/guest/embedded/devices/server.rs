@@ -48,6 +48,11 @@ pub trait Service {
         None
     }
 
+    /// Whether the driver has to kick for what it adds, before the thread may sleep.
+    fn wants_kicks(&self) -> bool {
+        true
+    }
+
     /// Waits until nothing touches guest memory any more. Requests under way are never answered.
     fn abandon(&mut self) {}
 }

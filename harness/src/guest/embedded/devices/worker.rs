@@ -268,8 +268,11 @@ impl<S: Service> Loop<S> {
         }
     }
 
-    /// Whether the thread may sleep now: the driver kicks from now on, and has nothing waiting.
+    /// Whether the thread may sleep now: the driver kicks from now on, and has nothing waiting; or something else wakes it.
     fn asks_for_kicks(&mut self) -> bool {
+        if !self.server.service.wants_kicks() {
+            return true;
+        }
         match self.server.ring.as_mut().map(Ring::ask_for_kicks) {
             Some(Ok(waiting)) => !waiting,
             Some(Err(error)) => {
