@@ -17,6 +17,7 @@ use crate::host::root::HostRoot;
 use crate::host::tsc::now_raw_nanos;
 use crate::measure::BootError;
 use crate::measure::boot::{Baseline, Outcome, Spec, boot};
+use crate::measure::plant::Planted;
 use crate::notebook::Notebook;
 use crate::progress::Progress;
 use crate::rig::{Rig, RigError};
@@ -109,7 +110,7 @@ fn boot_once(
             boot: number,
             seed: job.plan.seed,
             known,
-            planted: 0.0,
+            planted: Planted::Nothing,
             baseline: Baseline::Native,
             stop: job.stop,
         },

@@ -19,6 +19,7 @@ use crate::host::root::HostRoot;
 use crate::host::tsc::now_raw_nanos;
 use crate::measure::BootError;
 use crate::measure::boot::{Baseline, Spec, boot};
+use crate::measure::plant::Planted;
 use crate::rig::{Rig, RigError};
 
 /// The planted slowdowns; 0 is the A/A trial.
@@ -122,7 +123,7 @@ fn one(
                     boot: number,
                     seed,
                     known,
-                    planted,
+                    planted: Planted::Work(planted),
                     baseline: Baseline::Guest,
                     stop: options.stop,
                 },

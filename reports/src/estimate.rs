@@ -218,7 +218,7 @@ impl Digest {
             },
             ledger: judgement
                 .noise_floor
-                .filter(|_| is_measured && !is_cost)
+                .filter(|_| is_measured && self.question == Question::Ratio)
                 .and_then(|floor| {
                     let pilot = self.series.pilot();
                     Ledger::new(record, &self.accounts, pilot, floor, confidence)

@@ -28,6 +28,8 @@ pub enum Op {
     Touch = 3,
     /// Return a hash of the image's code as this side sees it, and the address it runs at.
     Identity = 4,
+    /// Guest only: as [`Op::Run`], and then [`Mailbox::planted`] port exits within the time: a loss of known cause.
+    RunAndExit = 5,
     /// Guest only: arm the TSC-deadline timer and halt, [`Mailbox::iterations`] times, `params[0]` ticks ahead each.
     TimerProbe = 16,
     /// Guest only: send [`Mailbox::iterations`] IPIs to APIC id `params[0]`, `params[1]` ticks apart.

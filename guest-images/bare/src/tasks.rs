@@ -45,12 +45,7 @@ fn run(mailbox: &mut Mailbox, task: Task) {
         Task::Cpuid => each(mailbox, |_, _| {
             core::hint::black_box(__cpuid(0));
         }),
-        Task::Port => each(mailbox, |_, _| {
-            // SAFETY: the VMM answers this port and does nothing.
-            unsafe {
-                asm!("out {}, al", const PORT_NOTHING, in("al") 0_u8, options(nomem, nostack))
-            }
-        }),
+        Task::Port => each(mailbox, |_, _| port_exit()),
         Task::Mmio => each(mailbox, |_, _| {
             let register = (DEVICES_VIRTUAL + DEVICE_NOTHING) as *const u32;
             // SAFETY: the guest's page tables map the devices, and this one answers every read.
@@ -89,6 +84,12 @@ fn hypercalls(mailbox: &mut Mailbox) {
             unsafe { asm!("vmcall", inout("rax") POLL => _, options(nostack)) }
         });
     }
+}
+
+/// Writes to the port that the VMM answers at once.
+pub fn port_exit() {
+    // SAFETY: the VMM answers this port and does nothing.
+    unsafe { asm!("out {}, al", const PORT_NOTHING, in("al") 0_u8, options(nomem, nostack)) }
 }
 
 /// What a request asks of a task.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use vtax::measure::boot::{Baseline, Spec, boot};
+use vtax::measure::plant::Planted;
 use vtax::rig::Rig;
 use vtax_reports::estimate::{Question, Series, boot_value};
 use vtax_reports::result::Interval;
@@ -26,7 +27,7 @@ pub fn interval(rig: &Rig, cell: &Cell, seed: u64, time: Duration) -> anyhow::Re
                 boot: number,
                 seed,
                 known,
-                planted: 0.0,
+                planted: Planted::Nothing,
                 baseline: Baseline::Native,
                 stop: &AtomicBool::new(false),
             },

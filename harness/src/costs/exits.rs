@@ -13,6 +13,8 @@ use super::batches;
 use crate::counters::kvm::KvmStatistics;
 use crate::guest::small::{On, SmallGuest};
 use crate::host::affinity::Pinned;
+use crate::host::disturbance::DisturbanceProbe;
+use crate::host::root::HostRoot;
 use crate::host::tsc::TscClock;
 use crate::rig::{Rig, RigError};
 use crate::whole::whole;
@@ -37,6 +39,7 @@ pub(super) fn measure(
     let mut bench = Bench {
         kvm: guest.vcpu.statistics().ok(),
         guest,
+        probe: DisturbanceProbe::for_this_thread(&HostRoot::default()),
         clock: rig.clock,
     };
     costs.insert(
@@ -61,21 +64,27 @@ pub(super) fn measure(
 struct Bench<'a, 'g> {
     guest: &'a mut SmallGuest<'g>,
     kvm: Option<KvmStatistics>,
+    probe: DisturbanceProbe,
     clock: TscClock,
 }
 
 impl Bench<'_, '_> {
-    /// Nanoseconds inside the request, and what the VMM and KVM counted around it.
+    /// Nanoseconds inside the request, waiting for the CPU left out (it is a cause of its own), and what the VMM and KVM counted around it.
     fn ask(
         &mut self,
         on: On,
         workload: &str,
         iterations: u64,
     ) -> Result<(f64, crate::guest::Exits, Counts), RigError> {
-        let before = self.counts();
+        let counted = self.counts();
+        let before = self.probe.begin();
         let done = self.guest.ask(on, Op::Run, workload, iterations)?;
-        let counts = self.counts().since(&before);
-        Ok((self.clock.nanos(done.answer.ticks), done.exits, counts))
+        let disturbance = self.probe.end(&before);
+        let counts = self.counts().since(&counted);
+        let waited =
+            disturbance.run_delay_nanos.unwrap_or(0) + disturbance.missing_nanos.unwrap_or(0);
+        let nanos = self.clock.nanos(done.answer.ticks) - waited as f64;
+        Ok((nanos, done.exits, counts))
     }
 
     fn counts(&mut self) -> Counts {

@@ -125,6 +125,9 @@ impl KvmStatistics {
     /// Puts the present values of what is kept for each block into `counts`.
     pub fn read(&mut self, counts: &mut Counts) {
         let read = self.file.read_exact_at(&mut self.data, self.start);
+        for &(counter, _) in &self.kept {
+            counts.set(counter, None);
+        }
         for &(counter, place) in &self.kept {
             let value = read.is_ok().then(|| long(&self.data, place)).flatten();
             let sum = value.map(|value| value + counts.get(counter).unwrap_or(0));

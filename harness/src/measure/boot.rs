@@ -12,6 +12,7 @@ use vtax_workloads::{Task, Workload};
 
 use super::BootError;
 use super::block::Stopwatch;
+use super::plant::Planted;
 use super::rendezvous::Rendezvous;
 use super::worker::{Arena, Harvest, Shared, Worker};
 use crate::counters::Counters;
@@ -28,7 +29,6 @@ use crate::rig::Rig;
 use crate::twin;
 use crate::twin::partner::{Partner, Words};
 use crate::watchdog::Slot;
-use crate::whole::whole;
 
 /// Virtual address of a baseline's own memory: beyond any guest RAM, aligned to 1 GiB.
 const BASELINE_BASE: u64 = 0x400_0000_0000;
@@ -62,20 +62,12 @@ pub struct Spec<'a> {
     pub seed: u64,
     /// What earlier boots found out.
     pub known: Option<Known>,
-    /// Share of extra, unaccounted work in guest blocks: a planted slowdown. Normally 0.
-    pub planted: f64,
+    /// What is planted in guest blocks, to try vtax itself. Normally nothing.
+    pub planted: Planted<'a>,
     /// What the guest is compared with.
     pub baseline: Baseline,
     /// Set when the user wants to stop: the boot then ends after its round.
     pub stop: &'a AtomicBool,
-}
-
-impl Spec<'_> {
-    /// Units of unaccounted work for a guest block of `iterations`.
-    #[must_use]
-    pub fn planted_iterations(&self, iterations: u64) -> u64 {
-        whole((iterations as f64 * self.planted).round())
-    }
 }
 
 /// What a boot brought.

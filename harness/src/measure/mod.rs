@@ -9,6 +9,7 @@
 pub mod block;
 pub mod boot;
 pub mod calibrate;
+pub mod plant;
 pub mod rendezvous;
 pub mod worker;
 

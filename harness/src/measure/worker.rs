@@ -11,6 +11,7 @@ use vtax_workloads::{Body, Family, Figure, Latencies, Prepare, RunFn, SetupFn, W
 
 use super::block::{Block, Stopwatch};
 use super::boot::{Baseline, Known, Spec};
+use super::plant::Planted;
 use super::rendezvous::Rendezvous;
 use super::{BootError, calibrate};
 use crate::guest::Executor;
@@ -22,6 +23,7 @@ use crate::guest::ram::Ram;
 use crate::host::tsc::rdtsc_fenced;
 use crate::twin::TwinCpu;
 use crate::twin::partner::Partner;
+use crate::whole::whole;
 
 /// Warm-up passes; a boot that is still getting faster then is measured all the same, and says so.
 pub const MAX_WARM_UP: usize = 8;
@@ -309,7 +311,16 @@ impl Worker<'_> {
         self.prepare(side)?;
         let mut request = self.request(Op::Run, iterations, self.arena_of(side));
         if side == Side::Guest {
-            request.planted = self.spec.planted_iterations(iterations);
+            match self.spec.planted {
+                Planted::Work(share) => {
+                    request.planted = whole((iterations as f64 * share).round())
+                }
+                Planted::Exits(exits) => {
+                    request.op = Op::RunAndExit;
+                    request.planted = exits;
+                }
+                Planted::Nothing | Planted::Rival(_) => {}
+            }
         }
         self.shared.meeting.meet()?;
         let in_guest = side == Side::Guest || self.spec.baseline == Baseline::Guest;
@@ -318,12 +329,17 @@ impl Worker<'_> {
             Some(twin) => twin,
             None => &mut self.native,
         };
+        let rival = match side {
+            Side::Guest => self.spec.planted.compete(),
+            Side::Native | Side::Control => None,
+        };
         if let Some(partner) = self.partner {
             partner.begin(in_guest, iterations);
         }
         let mut block = self
             .stopwatch
             .time(in_guest, executor, self.mailbox, &request)?;
+        drop(rival);
         block.sample.side = side;
         if self.workload.figure() == Figure::Latencies {
             // The block's own time is mostly waiting on purpose.

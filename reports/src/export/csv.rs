@@ -1,9 +1,10 @@
 //! One row per cell, for spreadsheets and data frames.
 
 use super::ExportError;
+use crate::ledger::Ledger;
 use crate::result::{CellResult, Direction, Interval, Results, SideSummary, Verdict};
 
-const COLUMNS: [&str; 37] = [
+const COLUMNS: [&str; 48] = [
     "id",
     "scenario",
     "label",
@@ -34,6 +35,17 @@ const COLUMNS: [&str; 37] = [
     "control_high",
     "confidence",
     "noise_floor",
+    "loss_ns",
+    "loss_ns_low",
+    "loss_ns_high",
+    "predicted_ns",
+    "predicted_ns_low",
+    "predicted_ns_high",
+    "residual_ns",
+    "residual_ns_low",
+    "residual_ns_high",
+    "largest_cause",
+    "finding",
     "boots",
     "rounds",
     "voided",
@@ -88,6 +100,9 @@ fn row(cell: &CellResult) -> Vec<String> {
     row.extend([
         optional(cell.ratio.map(|ratio| ratio.confidence)),
         optional(cell.noise_floor),
+    ]);
+    row.extend(account(cell.ledger.as_ref()));
+    row.extend([
         cell.boots.to_string(),
         cell.rounds.to_string(),
         pairs(&cell.voided),
@@ -104,6 +119,26 @@ fn row(cell: &CellResult) -> Vec<String> {
         cell.reason.clone(),
     ]);
     row
+}
+
+/// The totals of the account, in nanoseconds per unit of work.
+fn account(ledger: Option<&Ledger>) -> Vec<String> {
+    let sums = ledger.map(|it| [it.loss, it.predicted, it.residual]);
+    let mut fields: Vec<String> = sums
+        .map_or([None; 3], |sums| sums.map(Some))
+        .into_iter()
+        .flat_map(ends)
+        .collect();
+    let largest = ledger.and_then(|it| it.causes.first());
+    fields.extend([
+        largest
+            .map(|entry| entry.cause.title().to_owned())
+            .unwrap_or_default(),
+        ledger
+            .map(|it| it.finding.word().to_owned())
+            .unwrap_or_default(),
+    ]);
+    fields
 }
 
 fn side(side: Option<&SideSummary>) -> [String; 3] {

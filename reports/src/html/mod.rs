@@ -15,6 +15,7 @@ mod cells;
 mod curves;
 mod forest;
 mod head;
+mod ledger;
 mod matrix;
 mod noise;
 mod plan;
@@ -51,6 +52,7 @@ struct Page<'a> {
     forest: forest::Forest<'a>,
     curves: curves::Curves<'a>,
     matrix: matrix::Matrix<'a>,
+    account: ledger::Account<'a>,
     quantiles: quantiles::Quantiles<'a>,
     blocks: blocks::Blocks<'a>,
     noise: noise::Noise<'a>,
@@ -73,6 +75,7 @@ pub fn render(run: &Run, results: &Results) -> Result<String, HtmlError> {
         forest: forest::Forest::new(results),
         curves: curves::Curves::new(run, results),
         matrix: matrix::Matrix::new(results),
+        account: ledger::Account::new(run, results),
         quantiles: quantiles::Quantiles::new(results),
         blocks: blocks::Blocks::new(run, results),
         noise: noise::Noise::new(run, results),

@@ -20,6 +20,8 @@ pub(super) struct Quantiles<'a> {
 pub(super) struct Plot<'a> {
     pub label: &'a str,
     pub words: String,
+    /// Whether there is a native side to compare with.
+    pub compared: bool,
     pub x_ticks: Vec<Tick>,
     pub y_ticks: Vec<Tick>,
     pub native_path: String,
@@ -67,7 +69,16 @@ impl<'a> Quantiles<'a> {
 impl<'a> Plot<'a> {
     fn new(cell: &'a CellResult) -> Self {
         let rows = &cell.quantiles;
-        let depth = |row: &QuantileRow| nines(row.quantile);
+        let tail = rows.iter().filter(|row| row.quantile < 1.0);
+        let tail = tail.map(|row| nines(row.quantile)).fold(0.0, f64::max);
+        // The maximum has no number of nines; it stands half a step behind the rarest quantile.
+        let depth = |row: &QuantileRow| {
+            if row.quantile < 1.0 {
+                nines(row.quantile)
+            } else {
+                tail + 0.5
+            }
+        };
         let x = Axis::linear(
             rows.iter().map(depth).fold(f64::INFINITY, f64::min) - MARGIN,
             rows.iter().map(depth).fold(0.0, f64::max) + MARGIN,
@@ -76,6 +87,7 @@ impl<'a> Plot<'a> {
             rows.iter()
                 .flat_map(|row| row.native.into_iter().chain([row.guest]))
         };
+        let compared = rows.iter().any(|row| row.native.is_some());
         let low = intervals().map(|i| i.low).fold(f64::INFINITY, f64::min);
         let high = intervals().map(|i| i.high).fold(0.0, f64::max);
         let y = Axis::log(low.max(0.1) / 1.3, high * 1.3);
@@ -107,9 +119,15 @@ impl<'a> Plot<'a> {
         Self {
             label: &cell.label,
             words: format!(
-                "Latency quantiles of {}, native and guest; the figures are in the table below",
-                cell.label
+                "Latency quantiles of {}, {}; the figures are in the table below",
+                cell.label,
+                if compared {
+                    "native and guest"
+                } else {
+                    "guest"
+                }
             ),
+            compared,
             x_ticks: rows
                 .iter()
                 .map(|row| Tick {
@@ -165,8 +183,11 @@ fn nines(quantile: f64) -> f64 {
     -(1.0 - quantile).max(1e-9).log10()
 }
 
-/// `p50`, `p99.9`.
+/// `p50`, `p99.9`, `max`.
 fn name(quantile: f64) -> String {
+    if quantile >= 1.0 {
+        return "max".to_owned();
+    }
     let percent = (quantile * 1e6).round() / 1e4;
     format!("p{percent}")
 }

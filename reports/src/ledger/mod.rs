@@ -15,14 +15,12 @@ mod account;
 mod cause;
 mod cost;
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 pub use account::BootAccount;
 pub use cause::{Cause, Price};
 
-use crate::record::{CostOf, RunRecord, UnitCost};
+use crate::record::{RunRecord, UnitCost};
 use crate::result::Interval;
 use crate::stats::mean::LogMean;
 use crate::stats::stein;
@@ -146,6 +144,16 @@ impl Ledger {
 }
 
 impl Finding {
+    /// In a word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Explained => "explained",
+            Self::Unexplained => "unexplained",
+            Self::Overestimated => "overestimated",
+        }
+    }
+
     fn of(residual: &Interval, noise_nanos: f64) -> Self {
         if residual.low > 0.0 && residual.value > noise_nanos {
             Self::Unexplained
@@ -184,25 +192,26 @@ impl Priced {
                 high: 1.0,
                 confidence,
             },
-            Price::Of(event) => measured(&record.unit_costs, event, confidence)?,
+            Price::Of(event) => match record.unit_costs.get(&event) {
+                Some(cost) => price(cost, confidence)?,
+                None => return Err(NOT_MEASURED.to_owned()),
+            },
             Price::Unknown(reason) => return Err(reason.to_owned()),
         };
         Ok(Self { cause, cost })
     }
 }
 
-/// The price of an event on the host of the run.
-fn measured(
-    costs: &BTreeMap<CostOf, UnitCost>,
-    of: CostOf,
-    confidence: f64,
-) -> Result<Interval, String> {
-    match costs.get(&of) {
-        Some(UnitCost::Measured { nanos, .. }) => {
-            cost::interval(nanos, confidence).ok_or_else(|| "its cost was not measured".to_owned())
+/// Why an event that can be counted has no price.
+const NOT_MEASURED: &str = "its cost was not measured";
+
+/// What an event costs, with its interval; an error says why it is not known.
+pub(crate) fn price(cost: &UnitCost, confidence: f64) -> Result<Interval, String> {
+    match cost {
+        UnitCost::Measured { nanos, .. } => {
+            cost::interval(nanos, confidence).ok_or_else(|| NOT_MEASURED.to_owned())
         }
-        Some(UnitCost::Unavailable(reason)) => Err(reason.clone()),
-        None => Err("its cost was not measured".to_owned()),
+        UnitCost::Unavailable(reason) => Err(reason.clone()),
     }
 }
 
