@@ -214,9 +214,10 @@ pub struct Sample {
     pub vcpu: u16,
     /// Host CPU at the end of the block.
     pub cpu: u16,
-    /// Units of work done.
+    /// Units of work done; single latencies, where those make the figure ([`vtax_workloads::Figure`]).
     pub iterations: u64,
-    /// The payload's own TSC difference, in ticks.
+    /// The payload's own TSC difference, in ticks. Where single latencies make the figure: their median, as often as there
+    /// are latencies.
     pub ticks: u64,
     /// The harness's CLOCK_MONOTONIC_RAW difference around the same block, in nanoseconds.
     pub outer_nanos: u64,

@@ -143,7 +143,7 @@ fn halt_poll(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
     (cell.guest.halt_poll_nanos.is_some() && !facts.halt_poll).then(|| Untestable {
         field: Field::HaltPoll,
         reason: "KVM here has one halt-polling time for all guests".to_owned(),
-        remedy: "leave halt-poll out, or run Linux 4.20 or later (KVM_CAP_HALT_POLL)".to_owned(),
+        remedy: "leave halt-poll out, or run Linux 5.8 or later (KVM_CAP_HALT_POLL)".to_owned(),
     })
 }
 

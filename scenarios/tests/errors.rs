@@ -264,3 +264,46 @@ fn a_filtered_plan_still_points_at_the_file() {
         "{rendered}"
     );
 }
+
+#[test]
+fn waits() {
+    let wake = |params: &str| {
+        format!("schema = 1\nname = \"s\"\n[[workload]]\nname = \"lat-wake\"\nparams = {params}\n")
+    };
+    insta::assert_snapshot!(errors_of(&[
+        scenario("[guest]\nhalt-poll = \"20ms\""),
+        scenario("[guest]\nhalt-poll = 50"),
+        scenario("[matrix]\n\"guest.halt-poll\" = [\"50 usec\"]"),
+        wake("{ sleep = 100 }"),
+        wake("{ sleep = \"100ns\" }"),
+        wake("{ sleep = true }"),
+        scenario("[guest]\nvcpus = 3").replace("cpu-hash", "lat-ipi"),
+        scenario("").replace("cpu-hash", "lat-ipi"),
+    ]));
+}
+
+#[test]
+fn what_a_host_lacks_for_latencies() {
+    let small = HostFacts {
+        cpus: vec![0],
+        max_vcpus: 8,
+        available_memory: 1 << 30,
+        ..HostFacts::default()
+    };
+    let cases = [
+        scenario("[guest]\nhalt-poll = \"50us\""),
+        scenario("").replace("cpu-hash", "lat-hypercall"),
+        scenario("").replace("cpu-hash", "lat-wake"),
+        scenario("[guest]\npinning = \"none\"").replace("cpu-hash", "lat-mailbox"),
+    ];
+    let rendered: Vec<String> = cases
+        .iter()
+        .map(|text| {
+            let loaded = parse("s.toml", text, &Overrides::default()).unwrap();
+            let found = host::check(&loaded.plan, &small);
+            host::render_untestable(&loaded.plan, &loaded.spans, &found, false)
+        })
+        .collect();
+    assert!(rendered.iter().all(|text| !text.is_empty()));
+    insta::assert_snapshot!(rendered.join("\n\n--------\n"));
+}

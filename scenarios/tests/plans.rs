@@ -249,3 +249,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_partner_takes_a_cpu_that_no_vcpu_has() {
+    let guest = |pinning: &str| {
+        let text = format!(
+            "schema = 1\nname = \"s\"\n[guest]\nvcpus = 2\nmemory = \"32MiB\"\npinning = {pinning}\n\
+             [[workload]]\nname = \"lat-wake\"\n"
+        );
+        let loaded = parse("s.toml", &text, &Overrides::default()).unwrap();
+        loaded.plan.cells[0].guest.clone()
+    };
+    let allowed = [0, 2, 4, 6];
+    let partners = |pinning| {
+        let guest = guest(pinning);
+        [0, 1].map(|vcpu| guest.partner_cpu(vcpu, &allowed))
+    };
+    assert_eq!(partners("\"one-to-one\""), [Some(4), Some(6)]);
+    assert_eq!(partners("[2, 6]"), [Some(0), Some(4)]);
+    assert_eq!(partners("{ all-on = 4 }"), [Some(0), Some(2)]);
+    assert_eq!(partners("\"none\""), [None, None]);
+    assert_eq!(guest("\"one-to-one\"").partner_cpu(1, &[0, 1, 2]), None);
+}

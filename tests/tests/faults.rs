@@ -78,6 +78,22 @@ fn faults_are_named_and_cost_their_own_cell_alone() {
 }
 
 #[test]
+fn a_guest_that_storms_exits_or_sleeps_for_ever_is_stopped_too() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let faults = ["fault-storm", "fault-halt"];
+    let (outcome, results) = run(&stage, &faults);
+    outcome.exits(1);
+    for fault in faults {
+        failed_with(&results, fault, &["no answer within", "stopped"]);
+        failed_with(&results, fault, &PLACE);
+    }
+    is_measured(&results, "cpu-hash");
+    is_measured(&results, "mem-latency");
+}
+
+#[test]
 fn a_guest_that_hangs_is_stopped_and_named() {
     let Some(stage) = Stage::with_kvm() else {
         return;

@@ -242,7 +242,7 @@ pub enum Task {
 pub enum Figure {
     /// The whole block's time over its units of work.
     Block,
-    /// The single latencies, for blocks that mostly wait on purpose.
+    /// The median of the single latencies, for blocks that mostly wait on purpose.
     Latencies,
 }
 

@@ -342,10 +342,13 @@ impl Worker<'_> {
         drop(rival);
         block.sample.side = side;
         if self.workload.figure() == Figure::Latencies {
-            // The block's own time is mostly waiting on purpose.
-            let ticks = block.answer.latencies.iter().map(|&ticks| u64::from(ticks));
-            block.sample.ticks = ticks.sum();
-            block.sample.iterations = block.answer.latencies.len() as u64;
+            // The block's own time is mostly waiting on purpose. The median, because a single wait may be long for reasons
+            // of its own: those show in the quantiles.
+            let mut latencies = block.answer.latencies.clone();
+            latencies.sort_unstable();
+            let median = latencies.get(latencies.len() / 2).copied().unwrap_or(0);
+            block.sample.iterations = latencies.len() as u64;
+            block.sample.ticks = block.sample.iterations * u64::from(median);
         }
         Ok(block)
     }

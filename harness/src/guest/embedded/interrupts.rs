@@ -69,7 +69,7 @@ pub fn message(gsi: u32, vcpu: u32, vector: u8) -> kvm_irq_routing_entry {
 /// Documentation/virt/kvm/halt-polling.rst).
 ///
 /// # Errors
-/// KVM has no such setting for a guest of its own (KVM_CAP_HALT_POLL, Linux 4.20).
+/// KVM has no such setting for a guest of its own (KVM_CAP_HALT_POLL, Linux 5.8).
 pub fn poll_when_halted(fd: &VmFd, nanos: u64) -> Result<(), VmError> {
     fd.enable_cap(&kvm_enable_cap {
         cap: KVM_CAP_HALT_POLL,
