@@ -24,7 +24,7 @@ fn main() {
     let target_dir = out.join("bare");
     let mut nested = Command::new(cargo);
     nested
-        .args(["build", "--release", "--locked", "--offline"])
+        .args(["build", "--release", "--locked"])
         .args(["--target", "x86_64-unknown-linux-gnu"])
         .arg("--manifest-path")
         .arg(here.join("bare/Cargo.toml"))

@@ -10,6 +10,7 @@ pub mod campaign;
 pub mod cli;
 pub mod costs;
 pub mod counters;
+pub mod disks;
 pub mod guest;
 pub mod host;
 pub mod measure;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kvm_ioctls::Kvm;
 use vtax_reports::record::ClockBound;
 
+use crate::disks::Disks;
 use crate::guest::Failure;
 use crate::guest::embedded::{self, VmError};
 use crate::guest::image::{Image, ImageError};
@@ -78,6 +79,8 @@ pub struct Rig {
     pub bound: ClockBound,
     /// CLOCK_MONOTONIC_RAW at the start of the run.
     pub run_start: u64,
+    /// The disks of its guests.
+    pub disks: Disks,
     /// CPUs that this process may use.
     pub cpus: Vec<u32>,
 }
@@ -100,6 +103,7 @@ impl Rig {
                 entry_nanos,
             },
             run_start: now_raw_nanos(),
+            disks: Disks::new(&std::env::temp_dir()),
             cpus: allowed_cpus()?,
             kvm,
             image,

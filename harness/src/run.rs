@@ -12,6 +12,7 @@ use vtax_scenarios::plan::{Cell, Plan};
 
 use crate::campaign::Campaign;
 use crate::costs::{self, Prices};
+use crate::disks::Disks;
 use crate::host::fingerprint::fingerprint;
 use crate::host::root::HostRoot;
 use crate::host::tsc::now_raw_nanos;
@@ -59,11 +60,12 @@ pub struct Job<'a> {
 /// # Errors
 /// [`RunError`]. A guest that fails is no error: it costs its cell.
 pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
-    let rig = Rig::prepare()?;
+    let mut rig = Rig::prepare()?;
     progress.calibrating();
     let prices = costs::measure(&rig)?;
     let mut notebook =
         Notebook::open(job.dir, head(&rig, &job, prices)).map_err(RunError::Directory)?;
+    rig.disks = Disks::new(job.dir);
     let mut campaign = Campaign::new(job.plan, &notebook.record().not_measured);
     progress.start(campaign.boots_left());
 
@@ -140,7 +142,7 @@ fn boot_once(
 /// A host that has no memory or CPU for the cell cannot test it; anything else is a failure.
 fn why(error: &BootError) -> NotMeasured {
     match error {
-        BootError::Ram(_) | BootError::Affinity(_) | BootError::OtherTsc => {
+        BootError::Ram(_) | BootError::Affinity(_) | BootError::OtherTsc | BootError::Disk(_) => {
             NotMeasured::NotTestable(error.to_string())
         }
         _ => NotMeasured::Failed(error.to_string()),

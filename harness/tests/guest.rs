@@ -20,8 +20,8 @@ use vtax::guest::native::NativeCpu;
 use vtax::guest::ram::{Ram, RamConfig};
 use vtax::guest::{Completion, Executor, Failure};
 use vtax::host::tsc::{TscClock, rdtsc_fenced};
-use vtax::twin;
 use vtax::twin::partner::{Partner, Words};
+use vtax::twin::{self, Around};
 use vtax::watchdog::Slot;
 use vtax_scenarios::memory::{arena_bytes, arena_start};
 use vtax_scenarios::plan::{Backing, PageSize, Topology};
@@ -389,7 +389,16 @@ fn a_partner_answers_guest_and_host() {
                     (10, 10),
                     "{name}"
                 );
-                let twin = twin::of(task, guest.mailbox(0), clock, Some(words)).unwrap();
+                let twin = twin::of(
+                    task,
+                    Around {
+                        mailbox: guest.mailbox(0),
+                        clock,
+                        words: Some(words),
+                        disk: None,
+                    },
+                )
+                .unwrap();
                 assert_eq!(twin.is_some(), task.has_native_twin(), "{name}");
                 if let Some(mut twin) = twin {
                     partner.begin(false, request.iterations);

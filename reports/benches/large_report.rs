@@ -198,6 +198,7 @@ fn record(cells: u32) -> RunRecord {
                 numa_node: None,
                 page_size: PageSize::Size2M,
                 halt_poll_nanos: None,
+                disk: None,
             },
             baseline_backing: None,
             workload: WorkloadChoice {

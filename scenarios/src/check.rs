@@ -63,6 +63,7 @@ pub(crate) fn settings(
         (Field::PageSize, span(&spec.guest.page_size)),
         (Field::Pinning, span(&spec.guest.pinning)),
         (Field::HaltPoll, span(&spec.guest.halt_poll)),
+        (Field::DiskIoCpus, span(&spec.guest.disk_io_cpus)),
         (Field::BaselineBacking, span(&spec.baseline.backing)),
     ];
     Resolved {
@@ -117,6 +118,7 @@ fn guest(
         numa_node: spec.numa_node.as_ref().map(|node| *node.get_ref()),
         page_size,
         halt_poll_nanos: halt_poll(&spec.halt_poll, errors),
+        disk: crate::disk::disk(spec, vcpus, errors),
     }
 }
 
@@ -361,7 +363,13 @@ fn count(
     number.clamp(least, most)
 }
 
-fn out_of_range<T>(spec: &Spanned<T>, name: &str, is: &str, least: &str, most: &str) -> Diagnostic {
+pub(crate) fn out_of_range<T>(
+    spec: &Spanned<T>,
+    name: &str,
+    is: &str,
+    least: &str,
+    most: &str,
+) -> Diagnostic {
     Diagnostic::new(spec.span(), format!("`{name}` cannot be {is}"))
         .help(format!("write a value from {least} to {most}"))
 }
@@ -444,10 +452,10 @@ fn counted(count: usize, what: &str) -> String {
     }
 }
 
-fn value<T: Copy>(given: &Given<T>, default: T) -> T {
+pub(crate) fn value<T: Copy>(given: &Given<T>, default: T) -> T {
     given.as_ref().map_or(default, |given| *given.get_ref())
 }
 
-fn span<T>(given: &Given<T>) -> Option<Range<usize>> {
+pub(crate) fn span<T>(given: &Given<T>) -> Option<Range<usize>> {
     given.as_ref().map(Spanned::span)
 }

@@ -1,6 +1,8 @@
 //! A plan in words, for `vtax scenario explain`.
 
-use crate::plan::{Backing, Cell, ClaimOver, PageSize, Pinning, Plan};
+use crate::plan::{
+    Backing, Cell, ClaimOver, Completion, Disk, DiskBacking, DiskDevice, PageSize, Pinning, Plan,
+};
 use crate::units::{duration_text, percent_text, size_text};
 
 impl Cell {
@@ -29,7 +31,7 @@ impl Plan {
     }
 }
 
-const COLUMNS: usize = 11;
+const COLUMNS: usize = 12;
 
 /// What a plan will do, for people: its cells, boots, blocks and the time that they take at least.
 #[must_use]
@@ -63,6 +65,7 @@ pub fn explain(plan: &Plan) -> String {
             "backing",
             "baseline",
             "guest pages",
+            "disk",
             "boots",
             "blocks a boot",
             "pilot",
@@ -80,6 +83,7 @@ pub fn explain(plan: &Plan) -> String {
     if let Some(first) = rows.get(1) {
         let alike: Vec<String> = alike
             .iter()
+            .filter(|&&column| !first[column].is_empty())
             .map(|&column| format!("{} {}", rows[0][column], first[column]))
             .collect();
         text += &format!("In all cells: {}.\n\n", alike.join(", "));
@@ -101,6 +105,7 @@ fn row(cell: &Cell) -> [String; COLUMNS] {
             .map_or("same", backing_text)
             .to_owned(),
         page_size_text(guest.page_size).to_owned(),
+        guest.disk.as_ref().map_or(String::new(), disk_text),
         format!("{}–{}", measure.pilot_boots, measure.max_boots),
         format!(
             "{} × {}",
@@ -149,6 +154,35 @@ fn page_size_text(page_size: PageSize) -> &'static str {
         PageSize::Size4K => "4k",
         PageSize::Size2M => "2M",
         PageSize::Size1G => "1G",
+    }
+}
+
+/// A disk in one line: what the guest sees, and what is behind it.
+fn disk_text(disk: &Disk) -> String {
+    let size = disk.bytes.map_or("all".to_owned(), size_text);
+    let direct = if disk.direct {
+        "O_DIRECT"
+    } else {
+        "page cache"
+    };
+    let backing = match &disk.backing {
+        DiskBacking::Memory => format!("{size} of memory"),
+        DiskBacking::Scratch => format!("{size} of scratch ({direct})"),
+        DiskBacking::Path { path, .. } => format!("{size} of {path} ({direct})"),
+    };
+    let read_only = if disk.read_only { ", read-only" } else { "" };
+    match disk.device {
+        DiskDevice::AtaPio => format!("ata-pio, {backing}{read_only}"),
+        DiskDevice::VirtioBlk => {
+            let completion = match disk.completion {
+                Completion::Interrupt => "interrupt",
+                Completion::Poll => "poll",
+            };
+            format!(
+                "virtio-blk, {backing}{read_only}, {} × {completion}",
+                disk.queues
+            )
+        }
     }
 }
 

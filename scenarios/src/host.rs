@@ -46,6 +46,7 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         partners,
         hypercalls,
         halt_poll,
+        disk_io_cpus,
         numa_node,
         page_size,
         features,
@@ -96,9 +97,19 @@ fn pinning(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
             });
         }
     };
+    allowed(Field::Pinning, wanted, facts)
+}
+
+fn disk_io_cpus(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let disk = cell.guest.disk.as_ref()?;
+    allowed(Field::DiskIoCpus, &disk.io_cpus, facts)
+}
+
+/// Whether vtax may run on all the CPUs that `field` names.
+fn allowed(field: Field, wanted: &[u32], facts: &HostFacts) -> Option<Untestable> {
     let missing = wanted.iter().find(|cpu| !facts.cpus.contains(cpu))?;
     Some(Untestable {
-        field: Field::Pinning,
+        field,
         reason: format!("vtax may not run on CPU {missing}, or there is none"),
         remedy: format!(
             "write CPUs out of {}, or give vtax more CPUs (taskset, cpuset)",

@@ -16,6 +16,7 @@
 mod check;
 mod combine;
 pub mod diagnostic;
+mod disk;
 mod explain;
 mod filter;
 pub mod host;

@@ -71,6 +71,68 @@ pub struct Topology {
     pub threads: u32,
 }
 
+/// How a guest sees its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskDevice {
+    /// virtio-blk over MMIO: queues in shared memory, one kick for many requests.
+    VirtioBlk,
+    /// An emulated ATA disk that is driven by port I/O, a sector at a time.
+    AtaPio,
+}
+
+/// What holds a disk's data on the host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskBacking {
+    /// Memory of the harness: no device behind it, so that the way to it is all that is measured.
+    Memory,
+    /// A file that vtax makes in the run directory, and removes.
+    Scratch,
+    /// A file or block device that the user names.
+    Path {
+        /// Its path.
+        path: String,
+        /// Whether the user lets vtax overwrite it.
+        overwrite: bool,
+    },
+}
+
+/// How a guest learns that its disk has answered.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Completion {
+    /// By an interrupt; it halts until then.
+    Interrupt,
+    /// By looking, all the time.
+    Poll,
+}
+
+/// A guest's disk.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Disk {
+    /// How the guest sees it.
+    pub device: DiskDevice,
+    /// What holds its data.
+    pub backing: DiskBacking,
+    /// Its size in bytes, a multiple of 1 MiB; `None`: all that is at the path.
+    pub bytes: Option<u64>,
+    /// Whether a file or block device is accessed past the host's page cache (`O_DIRECT`).
+    pub direct: bool,
+    /// Number of queues, each with an I/O thread; vCPU *i* uses queue *i*.
+    pub queues: u16,
+    /// How the guest learns of an answer.
+    pub completion: Completion,
+    /// How long an I/O thread looks for further requests before it sleeps, in nanoseconds.
+    pub poll_nanos: u64,
+    /// The host CPU of each queue's I/O thread; empty: wherever the scheduler puts them.
+    pub io_cpus: Vec<u32>,
+    /// Whether the guest may only read.
+    pub read_only: bool,
+}
+
 /// The guest of one cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Guest {
@@ -94,6 +156,9 @@ pub struct Guest {
     /// set.
     #[serde(default)]
     pub halt_poll_nanos: Option<u64>,
+    /// Its disk.
+    #[serde(default)]
+    pub disk: Option<Disk>,
 }
 
 impl Guest {

@@ -14,12 +14,15 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 use vtax_workloads::{CATALOGUE, Param, ParamKind};
 
-use crate::plan::{Backing, ClaimOver, PageSize};
-use crate::units::{Duration, Percent, duration_text, size_text};
-use crate::values::{MemorySpec, PinningSpec, VcpusSpec};
+use crate::plan::{Backing, ClaimOver, Completion, DiskDevice, PageSize};
+use crate::units::{Duration, Percent, Size, duration_text, size_text};
+use crate::values::{DiskBackingSpec, MemorySpec, PinningSpec, VcpusSpec};
 
 /// Version of the file format.
 pub const SCHEMA: u32 = 1;
+
+/// A list of CPUs, for example.
+const ONE_CPU: [u32; 1] = [1];
 
 /// A value with its place in the file, where it was written at all.
 pub(crate) type Given<T> = Option<Spanned<T>>;
@@ -123,6 +126,61 @@ pub(crate) struct GuestSpec {
     /// as the host is set (the parameter `halt_poll_ns` of the module kvm).
     #[schemars(with = "Duration", example = &"200us")]
     pub halt_poll: Given<Duration>,
+    /// The guest's disk: none, virtio-blk over MMIO, or an emulated ATA disk that is driven by port I/O. Default: none.
+    #[schemars(with = "DiskSpec")]
+    pub disk: Given<DiskSpec>,
+    /// What holds the disk's data: memory of vtax, a scratch file that vtax makes in the run directory and removes, or
+    /// `{ path = "…" }`, a file or block device of yours. Default: memory.
+    #[schemars(with = "DiskBackingSpec")]
+    pub disk_backing: Given<DiskBackingSpec>,
+    /// Size of the disk, a multiple of 1 MiB. Default: 64 MiB; at a path, all that is there.
+    #[schemars(with = "Size", example = &"64MiB")]
+    pub disk_size: Given<Size>,
+    /// Whether vtax accesses a file or block device past the host's page cache (`O_DIRECT`), on both sides alike.
+    /// Default: true.
+    #[schemars(with = "bool", example = true)]
+    pub disk_direct: Given<bool>,
+    /// Queues of a virtio-blk disk, each with an I/O thread of its own; vCPU i uses queue i. Default: one for each vCPU.
+    #[schemars(with = "u32", range(min = 1, max = 64), example = 1)]
+    pub disk_queues: Given<u32>,
+    /// How the guest of a virtio-blk disk learns of an answer: by an interrupt, or by polling. Default: interrupt.
+    #[schemars(with = "Completion")]
+    pub disk_completion: Given<Completion>,
+    /// How long an I/O thread of a virtio-blk disk polls for further requests before it sleeps. Default: 32 us.
+    #[schemars(with = "Duration", example = &"32us")]
+    pub disk_poll: Given<Duration>,
+    /// A host CPU for each queue's I/O thread. Default: wherever the scheduler puts them.
+    #[schemars(with = "Vec<u32>", example = ONE_CPU)]
+    pub disk_io_cpus: Given<Vec<u32>>,
+    /// Whether the disk is read-only for the guest. Default: false.
+    #[schemars(with = "bool", example = true)]
+    pub disk_read_only: Given<bool>,
+    /// Whether vtax may overwrite the first `disk-size` bytes of the disk's path. Without it nothing is written there.
+    /// Default: false.
+    #[schemars(with = "bool", example = true)]
+    pub disk_overwrite: Given<bool>,
+}
+
+/// A guest's disk.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DiskSpec {
+    /// No disk.
+    None,
+    /// virtio-blk over MMIO.
+    VirtioBlk,
+    /// An emulated ATA disk that is driven by port I/O.
+    AtaPio,
+}
+
+impl DiskSpec {
+    pub(crate) fn device(self) -> Option<DiskDevice> {
+        match self {
+            Self::None => None,
+            Self::VirtioBlk => Some(DiskDevice::VirtioBlk),
+            Self::AtaPio => Some(DiskDevice::AtaPio),
+        }
+    }
 }
 
 /// The native side.

@@ -20,6 +20,8 @@ pub enum Field {
     NumaNode,
     /// `guest.page-size`.
     PageSize,
+    /// `guest.disk-io-cpus`.
+    DiskIoCpus,
     /// `baseline.backing`.
     BaselineBacking,
     /// The workload's name.

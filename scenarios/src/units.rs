@@ -299,6 +299,10 @@ pub fn percent_text(share: f64) -> String {
     format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
+/// A size in bytes, in a scenario file `"64MiB"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
 /// A time in nanoseconds, in a scenario file `"12ms"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duration(pub u64);
@@ -353,6 +357,13 @@ macro_rules! quantity {
     };
 }
 
+quantity!(
+    Size,
+    parse_size,
+    "a size such as \"64MiB\"",
+    r"^\s*[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|TiB)\s*$",
+    ["64MiB"]
+);
 quantity!(
     Duration,
     parse_duration,

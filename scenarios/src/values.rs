@@ -35,6 +35,14 @@ pub(crate) enum PinningSpec {
     AllOn(u32),
 }
 
+/// What holds a disk's data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DiskBackingSpec {
+    Memory,
+    Scratch,
+    Path(String),
+}
+
 impl<'de> Deserialize<'de> for VcpusSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Vcpus;
@@ -178,6 +186,63 @@ impl JsonSchema for PinningSpec {
                 },
             ],
             "examples": ["one-to-one", "none", [0, 1], { "all-on": 0 }],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for DiskBackingSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Backing;
+        impl<'de> Visitor<'de> for Backing {
+            type Value = DiskBackingSpec;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("\"memory\", \"scratch\" or { path = \"…\" }")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<DiskBackingSpec, E> {
+                match text {
+                    "memory" => Ok(DiskBackingSpec::Memory),
+                    "scratch" => Ok(DiskBackingSpec::Scratch),
+                    _ => Err(E::custom(format_args!("`{text}` is no backing of a disk"))),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DiskBackingSpec, A::Error> {
+                let mut path = None;
+                while let Some(key) = map.next_key::<String>()? {
+                    if key != "path" {
+                        return Err(A::Error::custom(format_args!(
+                            "`{key}` is no backing of a disk"
+                        )));
+                    }
+                    path = Some(map.next_value()?);
+                }
+                path.map(DiskBackingSpec::Path)
+                    .ok_or_else(|| A::Error::custom("the table has no key `path`"))
+            }
+        }
+        deserializer.deserialize_any(Backing)
+    }
+}
+
+impl JsonSchema for DiskBackingSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "DiskBacking".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "enum": ["memory", "scratch"] },
+                {
+                    "type": "object",
+                    "properties": { "path": { "type": "string", "minLength": 1 } },
+                    "required": ["path"],
+                    "additionalProperties": false,
+                },
+            ],
+            "examples": ["memory", "scratch", { "path": "/dev/vg0/test" }],
         })
     }
 }

@@ -116,6 +116,51 @@ fn guest() {
 }
 
 #[test]
+fn disk() {
+    let with = |guest: &str, workload: &str| {
+        format!("schema = 1\nname = \"s\"\n[guest]\n{guest}\n[[workload]]\n{workload}\n")
+    };
+    let read = "name = \"block-random\"";
+    let write = "name = \"block-random\"\nparams = { access = \"write\" }";
+    let path = "disk = \"virtio-blk\"\ndisk-backing = { path = \"/dev/vg0/test\" }";
+    insta::assert_snapshot!(errors_of(&[
+        with("disk = \"ide\"", read),
+        with("", read),
+        with("disk = \"virtio-blk\"\ndisk-backing = \"file\"", read),
+        with(
+            "disk = \"virtio-blk\"\ndisk-backing = { file = \"a\" }",
+            read
+        ),
+        with(
+            "disk = \"virtio-blk\"\ndisk-backing = { path = \"\" }",
+            read
+        ),
+        with("disk = \"ata-pio\"\ndisk-size = \"100KiB\"", read),
+        with("disk = \"ata-pio\"\ndisk-size = \"1.5MiB\"", read),
+        with("disk = \"ata-pio\"\ndisk-size = 64", read),
+        with(
+            "disk = \"virtio-blk\"\ndisk-queues = 0\ndisk-poll = \"2s\"",
+            read
+        ),
+        with(
+            "disk = \"virtio-blk\"\ndisk-queues = 2\ndisk-io-cpus = [0]",
+            read
+        ),
+        with("disk = \"virtio-blk\"\ndisk-completion = \"polling\"", read),
+        with("disk = \"virtio-blk\"\nvcpus = 4\ndisk-queues = 2", read),
+        with("disk = \"ata-pio\"\nvcpus = 2", read),
+        with("disk = \"virtio-blk\"\ndisk-read-only = true", write),
+        with(path, write),
+        with(path, "name = \"block-flush\""),
+        with(&format!("{path}\ndisk-overwrite = true"), write),
+        with(
+            "disk = \"virtio-blk\"\nmemory = \"16MiB\"",
+            "name = \"block-random\"\nparams = { block = \"1MiB\", depth = 64 }"
+        ),
+    ]));
+}
+
+#[test]
 fn measure() {
     insta::assert_snapshot!(in_scenario(&[
         "[measure]\nblock = \"9ms\"",
@@ -223,6 +268,7 @@ fn what_a_host_lacks() {
         "[guest]\npinning = [3]",
         "[guest]\npinning = { all-on = 3 }",
         "[guest]\nnuma-node = 1",
+        "[guest]\ndisk = \"virtio-blk\"\ndisk-io-cpus = [3]",
         "[guest]\nmemory = \"1GiB\"\npage-size = \"1G\"",
         "[guest]\nbacking = \"thp\"",
         "[guest]\nbacking = \"2M\"",

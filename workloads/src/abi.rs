@@ -66,6 +66,9 @@ pub enum Status {
     Done = 1,
     /// No such operation, workload or parameter, or the arena is too small.
     Rejected = 2,
+    /// Begun, and came to nothing: the machine around the payload has failed. The checksum says at what, in the task's
+    /// own terms.
+    Failed = 3,
 }
 
 /// The request and its outcome. Page-aligned; the harness zeroes it before each request.

@@ -1,7 +1,7 @@
 //! The list of workloads and what an entry says.
 
 use crate::abi::LATENCY_SLOTS;
-use crate::{cpu, diagnostic, latency, memory};
+use crate::{block, cpu, diagnostic, latency, memory};
 
 /// Most parameters a workload may have.
 pub const MAX_PARAMS: usize = 4;
@@ -235,6 +235,12 @@ pub enum Task {
     Mailbox,
     /// Halt with nothing that would wake the vCPU.
     Sleep,
+    /// Read or write blocks of the disk in random order.
+    BlockRandom,
+    /// Read or write the disk from its start.
+    BlockSequential,
+    /// Write blocks, each followed by a flush.
+    BlockFlush,
 }
 
 /// What a block's figure is made of.
@@ -252,7 +258,12 @@ impl Task {
     #[must_use]
     pub const fn has_native_twin(self) -> bool {
         match self {
-            Self::Wake | Self::Timer | Self::Mailbox => true,
+            Self::Wake
+            | Self::Timer
+            | Self::Mailbox
+            | Self::BlockRandom
+            | Self::BlockSequential
+            | Self::BlockFlush => true,
             Self::Cpuid
             | Self::Port
             | Self::Mmio
@@ -306,6 +317,17 @@ impl Task {
             Self::Inject | Self::Ipi => Some(PAUSE_NANOS),
             Self::Wake => Some(params[0].saturating_add(PAUSE_NANOS)),
             Self::Timer => Some(params[0]),
+            _ => None,
+        }
+    }
+
+    /// What it does with the guest's disk, given its parameters; `None` where it needs no disk.
+    #[must_use]
+    pub fn disk_job(self, params: &[u64; MAX_PARAMS]) -> Option<block::Job> {
+        match self {
+            Self::BlockRandom => Some(block::Job::random(params)),
+            Self::BlockSequential => Some(block::Job::sequential(params)),
+            Self::BlockFlush => Some(block::Job::FLUSH),
             _ => None,
         }
     }
@@ -421,6 +443,9 @@ pub static CATALOGUE: &[Workload] = &[
     latency::GAPS,
     latency::MAILBOX,
     latency::CLOCK,
+    block::RANDOM,
+    block::SEQUENTIAL,
+    block::FLUSH,
     diagnostic::PAGE,
     diagnostic::UD,
     diagnostic::GP,

@@ -21,6 +21,7 @@
 )]
 
 pub mod abi;
+pub mod block;
 mod catalogue;
 mod cpu;
 mod diagnostic;

@@ -1,7 +1,7 @@
 //! What the harness and the guest image's ring-0 part agree on: addresses, ports, gates, vectors and the
 //! per-vCPU area.
 
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Virtual address of guest RAM: in the harness, where it is mapped, and in the guest, through its page tables. A
 /// multiple of 1 GiB, so that every page size can map it.
@@ -35,6 +35,26 @@ pub const DEVICE_NOTHING: u64 = 0;
 /// Offset of a doorbell in that page: where the guest has one, KVM turns a write of it into an event (ioeventfd) and
 /// goes on.
 pub const DOORBELL: u64 = 0x800;
+/// First port of the emulated ATA disk's command block, eight in all (ATA/ATAPI-7's first channel on a PC).
+pub const ATA_COMMAND_BLOCK: u16 = 0x1f0;
+
+/// Its control port.
+pub const ATA_CONTROL: u16 = 0x3f6;
+
+/// Guest-physical addresses of RAM skip from here …
+pub const HOLE_START: u64 = 3 << 30;
+/// … to here: clear of the devices, the APIC and KVM's own pages.
+pub const HOLE_END: u64 = 4 << 30;
+
+/// Guest-physical address of an offset in RAM.
+#[must_use]
+pub const fn physical(offset: u64) -> u64 {
+    if offset < HOLE_START {
+        offset
+    } else {
+        offset + (HOLE_END - HOLE_START)
+    }
+}
 
 /// The page of the virtio-blk device's registers, where there is one.
 pub const DEVICE_BLOCK: u64 = 1;
@@ -89,6 +109,8 @@ pub const AREA_TSS: u64 = 0x1000;
 pub const AREA_COUNTERS: u64 = 0x2000;
 /// Offset of [`About`].
 pub const AREA_ABOUT: u64 = 0x2800;
+/// Offset of the [`DiskSeat`].
+pub const AREA_DISK_SEAT: u64 = 0x2c00;
 /// Top of the ring-0 stack.
 pub const AREA_RING0_STACK: u64 = 0x5000;
 /// Top of the stack for double faults (IST 1).
@@ -108,6 +130,8 @@ pub struct Counters {
     pub ipi: u64,
     /// Interrupts of the partner taken.
     pub partner: u64,
+    /// Interrupts of devices taken.
+    pub device: u64,
     /// TSC at the start of the last of these handlers.
     pub stamp: u64,
     /// The value of `ipi` that this vCPU waits for; ring 3 writes it, for its neighbour to see.
@@ -139,6 +163,31 @@ pub struct Exchange {
     /// To the vCPU: the same number back, or the TSC of the moment before the partner's signal.
     pub reply: Line,
 }
+
+/// What a vCPU is told of its disk. The harness puts it there before the vCPU starts; zero: there is no disk.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct DiskSeat {
+    /// Which driver: [`DISK_VIRTIO_INTERRUPT`], [`DISK_VIRTIO_POLL`] or [`DISK_ATA`].
+    pub driver: u64,
+    /// Virtual address of a virtio device's registers.
+    pub registers: u64,
+    /// The virtqueue that is this vCPU's own.
+    pub queue: u64,
+    /// Virtual address of the seat of the vCPU that negotiates with the device for all.
+    pub first: u64,
+    /// In that seat, for the guest: how far it has come.
+    pub state: AtomicU32,
+    /// In that seat, for the guest: who may use the registers now.
+    pub lock: AtomicU32,
+}
+
+/// virtio-blk on MMIO; the vCPU halts until the device interrupts it.
+pub const DISK_VIRTIO_INTERRUPT: u64 = 1;
+/// virtio-blk on MMIO; the vCPU looks at the used ring.
+pub const DISK_VIRTIO_POLL: u64 = 2;
+/// An ATA disk at [`ATA_COMMAND_BLOCK`].
+pub const DISK_ATA: u64 = 3;
 
 /// What ring 0 leaves at RSP before it writes [`PORT_FAULT`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

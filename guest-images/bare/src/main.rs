@@ -10,6 +10,7 @@
 #![no_std]
 #![no_main]
 
+mod disk;
 mod memory;
 mod probes;
 mod pvh;

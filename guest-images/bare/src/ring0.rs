@@ -8,7 +8,7 @@ use core::mem::offset_of;
 
 use vtax_workloads::machine::{
     Counters, GATE_HALT_UNLESS_MOVED, GATE_TRIPLE_FAULT, GATE_WRITE_MSR, GATE_WRITE_MSR_AND_HALT,
-    PORT_FAULT, VECTOR_IPI, VECTOR_PARTNER, VECTOR_TIMER,
+    PORT_FAULT, VECTOR_DEVICE, VECTOR_IPI, VECTOR_PARTNER, VECTOR_TIMER,
 };
 
 /// Bytes between two entries.
@@ -32,6 +32,8 @@ global_asm!(
     "jmp ring0_ipi",
     ".elseif vector == {partner}",
     "jmp ring0_partner",
+    ".elseif vector == {device}",
+    "jmp ring0_device",
     ".else",
     // These vectors come with an error code; the others get a zero in its place (Intel SDM vol. 3, table 7-1).
     ".if (vector != 8) && (vector != 10) && (vector != 11) && (vector != 12) && (vector != 13) && (vector != 14) && (vector != 17) && (vector != 21) && (vector != 29) && (vector != 30)",
@@ -110,6 +112,8 @@ global_asm!(
     "count_interrupt {count_ipi}",
     "ring0_partner:",
     "count_interrupt {count_partner}",
+    "ring0_device:",
+    "count_interrupt {count_device}",
     "ring0_eoi:",
     "push rcx",
     "mov ecx, {eoi}",
@@ -124,10 +128,12 @@ global_asm!(
     timer = const VECTOR_TIMER,
     ipi = const VECTOR_IPI,
     partner = const VECTOR_PARTNER,
+    device = const VECTOR_DEVICE,
     stamp = const offset_of!(Counters, stamp),
     count_timer = const offset_of!(Counters, timer),
     count_ipi = const offset_of!(Counters, ipi),
     count_partner = const offset_of!(Counters, partner),
+    count_device = const offset_of!(Counters, device),
     port_fault = const PORT_FAULT,
     gate_msr = const GATE_WRITE_MSR,
     gate_halt = const GATE_WRITE_MSR_AND_HALT,

@@ -18,6 +18,8 @@ use crate::probes::MSR_TSC_DEADLINE;
 use crate::vcpu::{Vcpu, gate, rdtsc};
 use crate::waits;
 
+use crate::disk;
+
 /// Carries the request out, if it is for a task.
 pub fn serve(mailbox: &mut Mailbox) -> bool {
     let is_work = [Op::Setup, Op::Run]
@@ -30,6 +32,10 @@ pub fn serve(mailbox: &mut Mailbox) -> bool {
         },
         _ => return false,
     };
+    if let Some(job) = task.disk_job(&mailbox.params) {
+        disk::serve(mailbox, job);
+        return true;
+    }
     if mailbox.op == Op::Run as u64 {
         run(mailbox, task);
     } else {
@@ -64,6 +70,8 @@ fn run(mailbox: &mut Mailbox, task: Task) {
         Task::Ipi => timed(mailbox, waits::ipi),
         Task::Timer => timed(mailbox, waits::timer),
         Task::Sleep => waits::sleep(),
+        // `serve` has handed them on.
+        Task::BlockRandom | Task::BlockSequential | Task::BlockFlush => {}
     }
 }
 

@@ -15,6 +15,7 @@ pub enum Count {
     Timer = offset_of!(Counters, timer) as u64,
     Ipi = offset_of!(Counters, ipi) as u64,
     Partner = offset_of!(Counters, partner) as u64,
+    Device = offset_of!(Counters, device) as u64,
 }
 
 /// A vCPU, named by its own area of memory.

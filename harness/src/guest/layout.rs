@@ -10,8 +10,9 @@
 //! ones equal the offset up to 3 GiB and lie 1 GiB higher beyond, clear of the APIC and of KVM's own pages.
 
 use vtax_scenarios::memory;
+pub use vtax_workloads::machine::physical;
 use vtax_workloads::machine::{
-    AREA_MAILBOX, AREA_PAYLOAD_STACK, IMAGE_OFFSET, RAM_BASE, VCPU_AREA,
+    AREA_MAILBOX, AREA_PAYLOAD_STACK, HOLE_START, IMAGE_OFFSET, RAM_BASE, VCPU_AREA,
 };
 
 /// Offset of the interrupt descriptor table, which all vCPUs share.
@@ -24,11 +25,6 @@ pub const PAGE_TABLES: u64 = 0x1_0000;
 const VCPU_AREAS: u64 = memory::SHARED_BYTES;
 /// Most bytes of the image.
 pub const IMAGE_MAX: u64 = VCPU_AREAS - IMAGE_OFFSET;
-/// Guest-physical addresses skip from here …
-const HOLE_START: u64 = 3 << 30;
-/// … to here.
-const HOLE_END: u64 = 4 << 30;
-
 /// Offset of a vCPU's own area.
 #[must_use]
 pub const fn vcpu_area(vcpu: u32) -> u64 {
@@ -51,16 +47,6 @@ pub const fn payload_stack(vcpu: u32) -> u64 {
 #[must_use]
 pub fn arena(memory: u64, vcpus: u32, vcpu: u32) -> u64 {
     memory::arena_start(memory, vcpus) + u64::from(vcpu) * memory::arena_bytes(memory, vcpus)
-}
-
-/// Guest-physical address of an offset.
-#[must_use]
-pub const fn physical(offset: u64) -> u64 {
-    if offset < HOLE_START {
-        offset
-    } else {
-        offset + (HOLE_END - HOLE_START)
-    }
 }
 
 /// RAM as pieces that are contiguous in guest-physical space: `(offset, length)`.

@@ -4,6 +4,7 @@ use std::mem::offset_of;
 
 use vm_memory::ByteValued;
 use vtax_workloads::abi::{self, LATENCY_SLOTS, Op, Status};
+use vtax_workloads::block::DiskTrouble;
 use vtax_workloads::machine::RAM_BASE;
 
 use super::ram::{Ram, RamError};
@@ -63,6 +64,23 @@ pub enum MailboxError {
     /// Rejected, or no answer at all.
     #[error("the payload did not carry out the request (status {0})")]
     Refused(u64),
+    /// Begun, and came to nothing.
+    #[error("{}", failure(*.0))]
+    Failed(u64),
+}
+
+/// What a guest's driver says went wrong, in words.
+fn failure(code: u64) -> String {
+    match code {
+        code if code == DiskTrouble::NoDisk as u64 => "the guest was told of no disk".to_owned(),
+        code if code == DiskTrouble::Device as u64 => {
+            "the guest's disk does not answer as its specification says".to_owned()
+        }
+        code if code == DiskTrouble::Failed as u64 => {
+            "a request of the guest failed at its disk (I/O error)".to_owned()
+        }
+        code => format!("the guest failed at its task (code {code})"),
+    }
 }
 
 /// A mailbox in guest memory.
@@ -148,6 +166,9 @@ impl<'a> Mailbox<'a> {
     /// No answer, or a refusal.
     pub fn take(&self) -> Result<Answer, MailboxError> {
         let raw: RawMailbox = self.ram.read(self.offset)?;
+        if raw.0.status == Status::Failed as u64 {
+            return Err(MailboxError::Failed(raw.0.checksum));
+        }
         if raw.0.status != Status::Done as u64 {
             return Err(MailboxError::Refused(raw.0.status));
         }

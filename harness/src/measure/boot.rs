@@ -1,7 +1,7 @@
 //! A boot: fresh memory, a fresh guest, and one thread for each vCPU.
 
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use vtax_reports::counters::CounterRow;
 use vtax_reports::record::{Sample, Side};
@@ -12,11 +12,13 @@ use vtax_workloads::{Task, Workload};
 
 use super::BootError;
 use super::block::Stopwatch;
+use super::disk;
 use super::plant::Planted;
 use super::rendezvous::Rendezvous;
 use super::worker::{Arena, Harvest, Shared, Worker};
 use crate::counters::Counters;
-use crate::guest::embedded::devices::Devices;
+use crate::disks::DisksError;
+use crate::guest::embedded::devices::{Devices, DevicesConfig};
 use crate::guest::embedded::{Vm, VmConfig};
 use crate::guest::layout;
 use crate::guest::mailbox::{Mailbox, MailboxError};
@@ -107,7 +109,17 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
         .baseline_backing
         .map(|backing: Backing| map(BASELINE_BASE, backing))
         .transpose()?;
-    let devices = Devices::default();
+    let disk = guest
+        .disk
+        .as_ref()
+        .map(|plan| Ok::<_, DisksError>((plan, rig.disks.get(plan)?)))
+        .transpose()?;
+    let config = disk
+        .as_ref()
+        .map_or_else(DevicesConfig::default, |(plan, disk)| {
+            disk::devices(plan, Arc::clone(disk))
+        });
+    let devices = Devices::new(&ram, &config)?;
     let vm = Vm::create(
         &rig.kvm,
         &ram,
@@ -117,20 +129,25 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
             page_size: guest.page_size,
             topology: guest.topology,
             vcpus: guest.vcpus,
-            interrupts: task.is_some_and(Task::needs_interrupts),
+            interrupts: devices.interrupt() || task.is_some_and(Task::needs_interrupts),
             halt_poll_nanos: guest.halt_poll_nanos,
         },
     )?;
+    disk::tell(&ram, guest)?;
     let _doorbell = (task == Some(Task::Kick))
         .then(|| vm.doorbell())
         .transpose()?;
     let shared = Shared {
+        disk: disk.map(|(_, disk)| disk),
         meeting: Rendezvous::new(guest.vcpus),
         known: OnceLock::new(),
         unsettled: Default::default(),
         stopping: AtomicBool::new(false),
     };
-    let harvests = run_all(rig, spec, &ram, own.as_ref(), &vm, &shared)?;
+    let harvests = run_all(rig, spec, &ram, own.as_ref(), &vm, &shared);
+    // A device that has stopped is why its guest fails.
+    devices.check()?;
+    let harvests = harvests?;
     let known = shared.known.get().copied().ok_or(BootError::Aborted)?;
     let settled = harvests.iter().all(|harvest| harvest.settled);
     let mut outcome = Outcome {
@@ -237,7 +254,15 @@ fn one(
         let words = partner.as_ref().map(|partner| partner.words().clone());
         let twin = match task {
             None => None,
-            Some(task) => twin::of(task, mailbox, rig.clock, words)?,
+            Some(task) => twin::of(
+                task,
+                twin::Around {
+                    mailbox,
+                    clock: rig.clock,
+                    words,
+                    disk: shared.disk.clone(),
+                },
+            )?,
         };
         Worker {
             spec,

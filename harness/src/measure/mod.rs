@@ -9,12 +9,15 @@
 pub mod block;
 pub mod boot;
 pub mod calibrate;
+pub mod disk;
 pub mod plant;
 pub mod rendezvous;
 pub mod worker;
 
+use crate::disks::DisksError;
 use crate::guest::Failure;
 use crate::guest::embedded::VmError;
+use crate::guest::embedded::devices::DeviceError;
 use crate::guest::mailbox::MailboxError;
 use crate::guest::ram::RamError;
 use crate::host::affinity::AffinityError;
@@ -32,6 +35,12 @@ pub enum BootError {
     /// The guest failed, or the host in its place.
     #[error(transparent)]
     Failed(#[from] Failure),
+    /// The host cannot give the guest its disk.
+    #[error(transparent)]
+    Disk(#[from] DisksError),
+    /// A device of the guest's could not be made, or has stopped.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The host cannot do its side.
     #[error(transparent)]
     Twin(#[from] TwinError),

@@ -1,7 +1,7 @@
 //! A vCPU's thread through one boot: set-up, identity, warm-up, rounds.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use vtax_reports::counters::CounterRow;
 use vtax_reports::record::{Marks, Sample, Side};
@@ -15,6 +15,7 @@ use super::plant::Planted;
 use super::rendezvous::Rendezvous;
 use super::{BootError, calibrate};
 use crate::guest::Executor;
+use crate::guest::embedded::devices::disk::Disk;
 use crate::guest::embedded::vcpu::EmbeddedVcpu;
 use crate::guest::image::Image;
 use crate::guest::mailbox::{Answer, Mailbox, Request};
@@ -57,6 +58,8 @@ pub struct Shared {
     pub meeting: Rendezvous,
     /// What vCPU 0 found out for all.
     pub known: OnceLock<Known>,
+    /// The guest's disk, for the host's side.
+    pub disk: Option<Arc<Disk>>,
     /// For each warm-up pass: whether some side of some vCPU has not settled.
     pub unsettled: [AtomicBool; MAX_WARM_UP],
     /// vCPU 0 has seen that the user wants to stop.
@@ -225,10 +228,10 @@ impl Worker<'_> {
         let params = &self.spec.cell.workload.params;
         let clock = self.stopwatch.clock;
         let most = (self.workload.max_iterations)(params);
-        let side = if self.workload.has_native_twin() {
-            Side::Native
-        } else {
-            Side::Guest
+        // Where each side has its own way, the guest's may be a thousand times slower: its blocks must not take for ever.
+        let side = match self.workload.body {
+            Body::Shared { .. } => Side::Native,
+            Body::PerSide(_) => Side::Guest,
         };
         let wanted = self.spec.cell.measure.block_nanos;
         if let Some(pace) = self
@@ -251,7 +254,10 @@ impl Worker<'_> {
             // The reference is this binary's own compilation of the workload: other code, so a miscompiled or
             // miscomputed payload is noticed.
             Body::Shared { setup, run } => self.reference(setup, run, iterations),
-            Body::PerSide(_) => self.untimed(side, iterations)?.checksum,
+            Body::PerSide(_) if self.twin.is_some() => {
+                self.untimed(Side::Native, iterations)?.checksum
+            }
+            Body::PerSide(_) => self.untimed(Side::Guest, iterations)?.checksum,
         };
         Ok(Known {
             iterations,

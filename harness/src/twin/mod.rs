@@ -7,13 +7,18 @@
 //!
 //! A twin runs on its vCPU's thread, hence on the same CPU, and answers through the same mailbox.
 
+pub mod block;
 pub mod partner;
 mod waits;
+
+use std::io;
+use std::sync::Arc;
 
 use vtax_workloads::abi::{LATENCY_SLOTS, Op};
 use vtax_workloads::payload::tsc;
 use vtax_workloads::{Latencies, Task};
 
+use crate::guest::embedded::devices::disk::Disk;
 use crate::guest::mailbox::{Answer, Mailbox, Request};
 use crate::guest::ram::RamError;
 use crate::guest::{Completion, Executor, Failure};
@@ -26,6 +31,9 @@ pub enum TwinError {
     /// The mailbox lies outside guest memory.
     #[error(transparent)]
     Ram(#[from] RamError),
+    /// The disk failed.
+    #[error("the native side's disk: {0}")]
+    Disk(#[source] io::Error),
     /// The mailbox holds no request for a twin.
     #[error("the native side was asked for something other than to set up or to run its task")]
     Request,
@@ -62,18 +70,34 @@ impl std::fmt::Debug for TwinCpu<'_> {
     }
 }
 
-/// The twin of `task` for the vCPU with this mailbox; `None` where the host has nothing to compare with. `words` are those of
-/// the vCPU's partner, where the task needs one.
+/// What a twin finds around it.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// The mailbox of its vCPU.
+    pub mailbox: Mailbox<'a>,
+    /// Rate of the TSC.
+    pub clock: TscClock,
+    /// The words of the vCPU's partner, where the task needs one.
+    pub words: Option<Words<'a>>,
+    /// The guest's disk, where it has one.
+    pub disk: Option<Arc<Disk>>,
+}
+
+/// The twin of `task`; `None` where the host has nothing to compare with.
 ///
 /// # Errors
 /// The host cannot do its side.
-pub fn of<'a>(
-    task: Task,
-    mailbox: Mailbox<'a>,
-    clock: TscClock,
-    words: Option<Words<'a>>,
-) -> Result<Option<TwinCpu<'a>>, TwinError> {
+pub fn of<'a>(task: Task, around: Around<'a>) -> Result<Option<TwinCpu<'a>>, TwinError> {
+    let Around {
+        mailbox,
+        clock,
+        words,
+        disk,
+    } = around;
     let twin: Option<Box<dyn Twin + 'a>> = match task {
+        Task::BlockRandom | Task::BlockSequential | Task::BlockFlush => {
+            disk.map(|disk| Box::new(block::Block::new(task, disk)) as Box<dyn Twin>)
+        }
         Task::Timer => Some(Box::new(waits::Timer { clock })),
         Task::Wake => words.map(|words| Box::new(waits::Wake { words }) as Box<dyn Twin>),
         Task::Mailbox => words.map(|words| Box::new(waits::Mailbox { words }) as Box<dyn Twin>),

@@ -5,8 +5,9 @@ use std::mem::offset_of;
 
 use vtax_scenarios::plan::PageSize;
 use vtax_workloads::machine::{
-    AREA_ABOUT, AREA_GDT, AREA_IST_STACK, AREA_RING0_STACK, AREA_TSS, About, DEVICES_BYTES,
-    DEVICES_PHYSICAL, DEVICES_VIRTUAL, PORT_DONE, PORT_NOTHING, RAM_BASE, RING0_CS, TSS_SELECTOR,
+    AREA_ABOUT, AREA_GDT, AREA_IST_STACK, AREA_RING0_STACK, AREA_TSS, ATA_COMMAND_BLOCK,
+    ATA_CONTROL, About, DEVICES_BYTES, DEVICES_PHYSICAL, DEVICES_VIRTUAL, PORT_DONE, PORT_NOTHING,
+    RAM_BASE, RING0_CS, TSS_SELECTOR,
 };
 
 use crate::guest::image::Image;
@@ -24,8 +25,8 @@ const UNCACHED: u64 = 0b1_1000;
 
 /// Offset of the I/O permission bitmap in the task-state segment: right behind its fixed part.
 const IO_BITMAP: u16 = 0x68;
-/// Bytes of the bitmap: ports 0 to 255.
-const IO_BITMAP_LEN: u16 = 32;
+/// Bytes of the bitmap: ports 0 to 0x3ff.
+const IO_BITMAP_LEN: u16 = 128;
 /// Limit of the task-state segment: one byte of ones must follow the bitmap (Intel SDM vol. 1, 20.5.2).
 pub const TSS_LIMIT: u32 = (IO_BITMAP + IO_BITMAP_LEN) as u32;
 /// Limit of the global descriptor table: up to the two-slot TSS descriptor.
@@ -159,12 +160,16 @@ pub fn descriptors(ram: &Ram, vcpu: u32) -> Result<(), RamError> {
     ] {
         ram.write(gdt + selector, &descriptor)?;
     }
-    // RSP0 and IST1 (Intel SDM vol. 3, 9.7). Ring 3 has two ports.
+    // RSP0 and IST1 (Intel SDM vol. 3, 9.7). Ring 3 has two ports, and those of the ATA disk.
     ram.write(area + AREA_TSS + 4, &(RAM_BASE + area + AREA_RING0_STACK))?;
     ram.write(area + AREA_TSS + 36, &(RAM_BASE + area + AREA_IST_STACK))?;
     ram.write(area + AREA_TSS + 102, &IO_BITMAP)?;
     let mut bitmap = [0xff_u8; IO_BITMAP_LEN as usize + 1];
-    for port in [PORT_DONE, PORT_NOTHING] {
+    let disk = ATA_COMMAND_BLOCK..ATA_COMMAND_BLOCK + 8;
+    for port in [PORT_DONE, PORT_NOTHING, ATA_CONTROL]
+        .into_iter()
+        .chain(disk)
+    {
         bitmap[usize::from(port / 8)] &= !(1 << (port % 8));
     }
     ram.write_bytes(area + AREA_TSS + u64::from(IO_BITMAP), &bitmap)

@@ -12,6 +12,7 @@
 //! The guest is not trusted: an access of any length at any offset gets an answer, and one outside all devices is the
 //! guest's fault, not the VMM's.
 
+pub mod ata;
 pub mod blk;
 pub mod disk;
 pub mod filter;
@@ -29,6 +30,9 @@ mod mmio_tests;
 #[cfg(test)]
 mod testing;
 
+use std::io;
+use std::sync::Arc;
+
 use kvm_bindings::kvm_irq_routing_entry;
 use kvm_ioctls::{IoEventAddress, VmFd};
 use vtax_workloads::machine::{
@@ -37,7 +41,9 @@ use vtax_workloads::machine::{
 
 use super::{VmError, interrupts, kvm};
 use crate::guest::ram::Ram;
+use ata::Ata;
 use blk::BlockConfig;
+use disk::Disk;
 use memory::{GuestMemory, MemoryError};
 use mmio::{QUEUE_NOTIFY, Transport};
 use net::NetConfig;
@@ -67,6 +73,9 @@ pub enum DeviceError {
         /// The call's number on x86-64.
         number: i64,
     },
+    /// No memory for the ATA drive's buffer.
+    #[error("the emulated ATA disk: {0}")]
+    Ata(#[source] io::Error),
     /// The device has stopped at something.
     #[error("the guest's {device} stopped: {reason}")]
     Stopped {
@@ -84,6 +93,8 @@ pub struct DevicesConfig {
     pub block: Option<BlockConfig>,
     /// A network card as virtio-net.
     pub net: Option<NetConfig>,
+    /// A disk as an emulated ATA drive.
+    pub ata: Option<Arc<Disk>>,
 }
 
 /// All devices of a guest.
@@ -91,6 +102,7 @@ pub struct DevicesConfig {
 pub struct Devices {
     block: Option<Transport<Worker>>,
     net: Option<Transport<Worker>>,
+    ata: Option<Ata>,
 }
 
 impl Devices {
@@ -107,7 +119,9 @@ impl Devices {
             Some(net) => Some(net::device(net, GuestMemory::of(ram)?)?),
             None => None,
         };
-        Ok(Self { block, net })
+        let ata = config.ata.as_ref().map(|disk| Ata::new(Arc::clone(disk)));
+        let ata = ata.transpose().map_err(DeviceError::Ata)?;
+        Ok(Self { block, net, ata })
     }
 
     /// Whether they interrupt the guest, which then needs an interrupt controller.
@@ -216,13 +230,13 @@ impl Devices {
     }
 
     /// Answers a read of an I/O port; false where there is no device.
-    pub fn read_port(&self, _port: u16, _data: &mut [u8]) -> bool {
-        false
+    pub fn read_port(&self, port: u16, data: &mut [u8]) -> bool {
+        self.ata.as_ref().is_some_and(|ata| ata.read(port, data))
     }
 
     /// Takes a write to an I/O port; false where there is no device.
-    pub fn write_port(&self, _port: u16, _data: &[u8]) -> bool {
-        false
+    pub fn write_port(&self, port: u16, data: &[u8]) -> bool {
+        self.ata.as_ref().is_some_and(|ata| ata.write(port, data))
     }
 }
 

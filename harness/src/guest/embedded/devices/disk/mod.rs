@@ -117,6 +117,15 @@ impl Disk {
         }
     }
 
+    /// Its first `bytes` bytes, or all where it has no more.
+    #[must_use]
+    pub fn first(self, bytes: u64) -> Self {
+        Self {
+            bytes: self.bytes.min(bytes),
+            ..self
+        }
+    }
+
     /// Bytes, a multiple of [`SECTOR`].
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -1,0 +1,179 @@
+//! The disks of a run: made when the first boot needs them, filled, and kept for the boots that follow.
+//!
+//! ```text
+//! plan::Disk ──► Disks::get ─┬─ memory
+//!                            ├─ scratch: a file in the run directory, without a name from the start
+//!                            └─ path: the user's, written only by consent
+//! ```
+//!
+//! What vtax may write it fills with the pattern of [`vtax_workloads::block`], by which reads are checked.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{Mode, OFlags};
+use vm_memory::VolatileSlice;
+use vtax_scenarios::plan::{self, DiskBacking};
+use vtax_workloads::block::fill;
+
+use crate::guest::embedded::devices::disk::{Aligned, Disk, DiskError, SECTOR};
+
+/// Bytes that are filled at once.
+const CHUNK: usize = 1 << 20;
+
+/// Why there is no disk. It concerns this host, not the scenario.
+#[derive(Debug, thiserror::Error)]
+pub enum DisksError {
+    /// What is there cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// No scratch file.
+    #[error(
+        "a scratch file of {bytes} bytes cannot be made in {}: {source}; free some space there, or choose another --out \
+         directory or a smaller disk-size",
+        .directory.display()
+    )]
+    Scratch {
+        /// Where.
+        directory: PathBuf,
+        /// How large.
+        bytes: u64,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Filling failed.
+    #[error("filling the disk {what} failed: {source}")]
+    Fill {
+        /// Which.
+        what: String,
+        /// At what.
+        source: io::Error,
+    },
+    /// Smaller than the scenario says.
+    #[error("{path} has {there} bytes, disk-size asks for {asked}; write a smaller disk-size")]
+    Small {
+        /// Which.
+        path: String,
+        /// Its size.
+        there: u64,
+        /// What it should hold.
+        asked: u64,
+    },
+}
+
+/// What tells one disk from another, however guests see it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    backing: DiskBacking,
+    bytes: Option<u64>,
+    direct: bool,
+    read_only: bool,
+}
+
+/// All that have been made so far.
+#[derive(Debug)]
+pub struct Disks {
+    scratch: PathBuf,
+    made: Mutex<BTreeMap<Key, Arc<Disk>>>,
+}
+
+impl Disks {
+    /// None yet; scratch files will be in this directory.
+    #[must_use]
+    pub fn new(scratch: &Path) -> Self {
+        Self {
+            scratch: scratch.to_path_buf(),
+            made: Mutex::default(),
+        }
+    }
+
+    /// The disk that the plan describes.
+    ///
+    /// # Errors
+    /// [`DisksError`]: this host cannot give it.
+    pub fn get(&self, plan: &plan::Disk) -> Result<Arc<Disk>, DisksError> {
+        let key = Key {
+            backing: plan.backing.clone(),
+            bytes: plan.bytes,
+            direct: plan.direct,
+            read_only: plan.read_only,
+        };
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(disk) = made.get(&key) {
+            return Ok(Arc::clone(disk));
+        }
+        // A path is locked by whoever has it open.
+        made.retain(|other, _| !matches!(other.backing, DiskBacking::Path { .. }));
+        let disk = Arc::new(self.make(plan)?);
+        made.insert(key, Arc::clone(&disk));
+        Ok(disk)
+    }
+
+    fn make(&self, plan: &plan::Disk) -> Result<Disk, DisksError> {
+        let bytes = plan.bytes.unwrap_or_default();
+        let disk = match &plan.backing {
+            DiskBacking::Memory => filled(Disk::memory(bytes)?, "in memory")?,
+            DiskBacking::Scratch => filled(self.scratch(bytes, plan.direct)?, "in a scratch file")?,
+            DiskBacking::Path { path, overwrite } => {
+                let read_only = plan.read_only || !overwrite;
+                let disk = Disk::open(Path::new(path), plan.direct, read_only)?;
+                let there = disk.bytes();
+                let disk = match plan.bytes {
+                    Some(asked) if asked > there => {
+                        let path = path.clone();
+                        return Err(DisksError::Small { path, there, asked });
+                    }
+                    Some(asked) => disk.first(asked),
+                    None => disk,
+                };
+                if read_only { disk } else { filled(disk, path)? }
+            }
+        };
+        Ok(if plan.read_only {
+            disk.read_only()
+        } else {
+            disk
+        })
+    }
+
+    /// A file that has no name, so that nothing is left of it however the run ends.
+    fn scratch(&self, bytes: u64, direct: bool) -> Result<Disk, DisksError> {
+        let failed = |source: io::Error| DisksError::Scratch {
+            directory: self.scratch.clone(),
+            bytes,
+            source,
+        };
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&self.scratch, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| failed(error.into()))?;
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)
+            .map_err(|error| failed(error.into()))?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Ok(Disk::open(Path::new(&path), direct, false)?)
+    }
+}
+
+/// Writes the pattern all over the disk.
+fn filled(disk: Disk, what: &str) -> Result<Disk, DisksError> {
+    let write = || -> io::Result<()> {
+        let mut buffer = Aligned::new(CHUNK)?;
+        let mut offset = 0;
+        while offset < disk.bytes() {
+            let left = usize::try_from(disk.bytes() - offset).unwrap_or(CHUNK);
+            let data = &mut buffer.bytes()[..left.min(CHUNK)];
+            fill(data, offset / SECTOR);
+            let len = data.len() as u64;
+            disk.write(offset, &VolatileSlice::from(data))?;
+            offset += len;
+        }
+        disk.flush()
+    };
+    write().map_err(|source| DisksError::Fill {
+        what: what.to_owned(),
+        source,
+    })?;
+    Ok(disk)
+}
