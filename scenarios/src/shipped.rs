@@ -29,6 +29,7 @@ static SHIPPED: &[Shipped] = shipped![
     "hugepages",
     "pinning",
     "rate-all-cores",
+    "io",
     "latency",
 ];
 

@@ -47,7 +47,7 @@ fn set_up(mailbox: &Mailbox, job: Job) -> Result<(), Trouble> {
     let seat = seat(mailbox);
     match seat.driver {
         DISK_VIRTIO_INTERRUPT | DISK_VIRTIO_POLL => virtio::set_up(mailbox.arena, seat),
-        DISK_ATA => ata::set_up(),
+        DISK_ATA => ata::set_up(mailbox.arena),
         _ => Err(Trouble::NoDisk),
     }
 }
@@ -63,7 +63,7 @@ fn run(mailbox: &mut Mailbox, job: Job) -> Result<(), Trouble> {
             timed(mailbox, job, bytes, &mut drive)
         }
         DISK_ATA => {
-            let mut drive = ata::Disk::new(buffers)?;
+            let mut drive = ata::Disk::new(mailbox.arena, buffers);
             let bytes = drive.bytes();
             timed(mailbox, job, bytes, &mut drive)
         }

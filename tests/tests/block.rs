@@ -1,0 +1,168 @@
+//! A guest's disk: all ways to it, what is on it afterwards, and whose it is.
+
+use std::fs;
+
+use serde_json::Value;
+use vtax_tests::{Outcome, Stage};
+
+const MIB: usize = 1 << 20;
+
+/// A scenario with short boots.
+fn scenario(guest: &str, rest: &str) -> String {
+    format!(
+        r#"schema = 1
+name = "disk"
+
+[guest]
+memory = "16MiB"
+{guest}
+
+[measure]
+precision = "50%"
+block = "10ms"
+rounds = 1
+pilot-boots = 3
+max-boots = 3
+
+[claim]
+ratio = "1%"
+
+{rest}
+"#
+    )
+}
+
+const RANDOM: &str = "[[workload]]\nname = \"block-random\"\n";
+
+fn run(stage: &Stage, text: &str) -> (Outcome, Value) {
+    stage.file("disk.toml", text);
+    let outcome = stage.vtax("run disk.toml --out run").run();
+    let results = stage.run_dir("run").json("results.json");
+    (outcome, results)
+}
+
+fn cells(results: &Value) -> &Vec<Value> {
+    results["cells"].as_array().expect("cells")
+}
+
+/// Both sides did the same work on the same data, in every block.
+fn every_cell_is_sound(stage: &Stage, results: &Value) {
+    for cell in cells(results) {
+        assert_eq!(cell["failed"], false, "{cell}");
+        assert_ne!(cell["verdict"], "not_testable", "{cell}");
+    }
+    let rows = stage.run_dir("run").samples();
+    assert!(rows.iter().any(|row| row.side == "native"));
+    for row in rows {
+        assert!(!row.marks.contains("checksum"), "{row:?}");
+    }
+}
+
+#[test]
+fn every_way_to_a_disk_brings_the_same_data() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let matrix = r#"
+[[workload]]
+name = "block-random"
+params = { access = ["read", "write"], depth = 8 }
+
+[[workload]]
+name = "block-sequential"
+
+[[workload]]
+name = "block-flush"
+
+[matrix]
+"guest.disk-completion" = ["interrupt", "poll"]
+"guest.disk-backing" = ["memory", "scratch"]
+"#;
+    let disk = "disk = \"virtio-blk\"\ndisk-size = \"4MiB\"\ndisk-direct = false";
+    let (_, results) = run(&stage, &scenario(disk, matrix));
+    assert_eq!(cells(&results).len(), 16);
+    every_cell_is_sound(&stage, &results);
+    let left: Vec<_> = fs::read_dir(stage.run_dir("run").path())
+        .expect("the run directory")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| fs::metadata(path).expect("a file").len() == 4 * MIB as u64)
+        .collect();
+    assert!(left.is_empty(), "the scratch disk is gone: {left:?}");
+}
+
+#[test]
+fn an_emulated_disk_brings_the_same_data() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let workload = "[[workload]]\nname = \"block-random\"\nparams = { block = \"512B\", access = [\"read\", \"write\"] }\n";
+    let (_, results) = run(
+        &stage,
+        &scenario("disk = \"ata-pio\"\ndisk-size = \"1MiB\"", workload),
+    );
+    every_cell_is_sound(&stage, &results);
+}
+
+#[test]
+fn each_vcpu_has_its_own_queue() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let guest = "vcpus = 2\npinning = \"none\"\ndisk = \"virtio-blk\"\ndisk-size = \"1MiB\"";
+    let (_, results) = run(&stage, &scenario(guest, RANDOM));
+    every_cell_is_sound(&stage, &results);
+}
+
+#[test]
+fn a_disk_of_the_user_s_is_read_and_left_alone() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let data: Vec<u8> = (0..=250).cycle().take(2 * MIB).collect();
+    fs::write(stage.path("mine.img"), &data).expect("the stage takes files");
+    let guest = format!(
+        "disk = \"virtio-blk\"\ndisk-direct = false\ndisk-backing = {{ path = \"{}\" }}",
+        stage.path("mine.img").display()
+    );
+    let (_, results) = run(&stage, &scenario(&guest, RANDOM));
+    every_cell_is_sound(&stage, &results);
+    assert!(fs::read(stage.path("mine.img")).expect("it is there") == data);
+
+    // Nothing writes to it without consent.
+    let flush = "[[workload]]\nname = \"block-flush\"\n";
+    stage.file("flush.toml", &scenario(&guest, flush));
+    let outcome = stage.vtax("run flush.toml --out flush").run();
+    outcome.exits(2);
+    outcome.complains(&["would overwrite", "disk-overwrite = true"]);
+
+    // With it, no more than what was agreed.
+    let agreed = format!("{guest}\ndisk-overwrite = true\ndisk-size = \"1MiB\"");
+    stage.file("agreed.toml", &scenario(&agreed, flush));
+    let outcome = stage.vtax("run agreed.toml --out agreed").run();
+    outcome.complains(&["report.html"]);
+    let after = fs::read(stage.path("mine.img")).expect("it is there");
+    assert!(after[..MIB] != data[..MIB] && after[MIB..] == data[MIB..]);
+}
+
+#[test]
+fn a_disk_that_is_not_there_costs_its_own_cell() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let matrix = format!(
+        "{RANDOM}\n[matrix]\n\"guest.disk-backing\" = [\"memory\", {{ path = \"{}\" }}]\n",
+        stage.path("no.img").display()
+    );
+    let (_, results) = run(
+        &stage,
+        &scenario("disk = \"virtio-blk\"\ndisk-size = \"1MiB\"", &matrix),
+    );
+    let [here, missing] = &cells(&results)[..] else {
+        panic!("two cells: {results}");
+    };
+    assert!(here["ratio"]["value"].is_f64(), "{here}");
+    assert_eq!(missing["verdict"], "not_testable", "{missing}");
+    assert_eq!(missing["failed"], false, "{missing}");
+    let reason = missing["reason"].as_str().expect("a reason");
+    assert!(reason.contains("no.img"), "{reason}");
+}
