@@ -36,6 +36,31 @@ pub enum Op {
     IpiSend = 17,
     /// Guest only: spin until [`Mailbox::iterations`] IPIs have arrived.
     IpiAwait = 18,
+    /// Guest only: carry out the first [`Mailbox::iterations`] of the [`Access`]es that the arena holds.
+    Access = 19,
+}
+
+/// An access to the registers of the guest's devices, as a test prescribes it.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Access {
+    /// Where, from the first register of all devices. Beyond the last nothing is done.
+    pub offset: u64,
+    /// What to write; after a read, what was read; for a wait, the bits of which one must appear.
+    pub value: u64,
+    /// Bytes: 1, 2, 4 or 8. With others nothing is done.
+    pub width: u32,
+    /// [`Access::READ`], [`Access::WRITE`] or [`Access::AWAIT`].
+    pub kind: u32,
+}
+
+impl Access {
+    /// Read.
+    pub const READ: u32 = 0;
+    /// Write.
+    pub const WRITE: u32 = 1;
+    /// Read until a bit of `value` is there, for some seconds at most; `value` is then what was read.
+    pub const AWAIT: u32 = 2;
 }
 
 impl Op {
@@ -50,6 +75,7 @@ impl Op {
             Self::TimerProbe,
             Self::IpiSend,
             Self::IpiAwait,
+            Self::Access,
         ]
         .into_iter()
         .find(|op| *op as u64 == number)

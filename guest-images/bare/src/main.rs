@@ -87,6 +87,8 @@ extern "sysv64" fn serve(mailbox: *mut Mailbox) {
         probes::ipi_await(request);
     } else if request.op == Op::RunAndExit as u64 {
         run_and_exit(request);
+    } else if request.op == Op::Access as u64 {
+        probes::access(request);
     } else if !tasks::serve(request) {
         payload(mailbox);
     }

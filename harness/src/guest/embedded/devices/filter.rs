@@ -74,15 +74,8 @@ impl From<seccompiler::BackendError> for FilterError {
 pub fn confine(also: &[i64]) -> Result<(), FilterError> {
     handle_refusals()?;
     mask_signals()?;
-    let writable_only = || -> Result<_, seccompiler::BackendError> {
-        let executable = u64::from(libc::PROT_EXEC.unsigned_abs());
-        SeccompRule::new(vec![SeccompCondition::new(
-            2,
-            SeccompCmpArgLen::Qword,
-            SeccompCmpOp::MaskedEq(executable),
-            0,
-        )?])
-    };
+    let executable = u64::from(libc::PROT_EXEC.unsigned_abs());
+    let writable_only = || argument(2, SeccompCmpOp::MaskedEq(executable), 0);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = NEEDED
         .iter()
         .chain(also)
@@ -91,6 +84,9 @@ pub fn confine(also: &[i64]) -> Result<(), FilterError> {
     for number in MAPPING {
         rules.insert(number, vec![writable_only()?]);
     }
+    // The standard library looks whether a descriptor is open before it closes it, where it checks itself.
+    let looks = argument(1, SeccompCmpOp::Eq, u64::from(libc::F_GETFD.unsigned_abs()))?;
+    rules.insert(libc::SYS_fcntl, vec![looks]);
     let filter: BpfProgram = SeccompFilter::new(
         rules,
         SeccompAction::Trap,
@@ -99,6 +95,20 @@ pub fn confine(also: &[i64]) -> Result<(), FilterError> {
     )?
     .try_into()?;
     Ok(seccompiler::apply_filter(&filter)?)
+}
+
+/// A rule for a call whose argument of this index must compare so.
+fn argument(
+    index: u8,
+    operator: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompRule, seccompiler::BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(
+        index,
+        SeccompCmpArgLen::Qword,
+        operator,
+        value,
+    )?])
 }
 
 /// The number of a system call that an I/O thread of this process was refused since the last question.

@@ -198,6 +198,15 @@ impl Devices {
             .collect()
     }
 
+    /// CPU time of all I/O threads so far, in nanoseconds.
+    #[must_use]
+    pub fn cpu_nanos(&self) -> u64 {
+        self.virtio()
+            .flat_map(|(_, device)| workers(device))
+            .map(Worker::cpu_nanos)
+            .sum()
+    }
+
     fn virtio(&self) -> impl Iterator<Item = (u64, &Transport<Worker>)> {
         let block = self.block.iter().map(|device| (DEVICE_BLOCK, device));
         block.chain(self.net.iter().map(|device| (DEVICE_NET, device)))

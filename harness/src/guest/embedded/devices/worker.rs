@@ -10,6 +10,7 @@
 //! grows as long as a longer one would have caught the next request, and closes when none would.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::thread::JoinHandleExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
@@ -160,6 +161,29 @@ impl Worker {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.tally.read()
+    }
+
+    /// CPU time of the thread so far, in nanoseconds; 0 once it has ended.
+    #[must_use]
+    pub fn cpu_nanos(&self) -> u64 {
+        let Some(thread) = &self.thread else {
+            return 0;
+        };
+        let mut clock = 0;
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the thread is not joined, so its handle is valid; both calls write to locals.
+        let failed = unsafe {
+            libc::pthread_getcpuclockid(thread.as_pthread_t(), &raw mut clock) != 0
+                || libc::clock_gettime(clock, &raw mut time) != 0
+        };
+        if failed {
+            return 0;
+        }
+        let part = |value: i64| u64::try_from(value).unwrap_or(0);
+        part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
     }
 
     /// A thread that has ended takes no more commands, and has let go of its ring.

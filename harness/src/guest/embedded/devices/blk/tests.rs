@@ -1,6 +1,7 @@
 //! virtio-blk as a driver sees it.
 
 use super::super::disk::Disk;
+use super::super::filter;
 use super::super::mmio_tests::inline_disk;
 use super::super::server::{Inline, Lane};
 use super::super::testing::{BUFFERS, Buffer, Driver, MEMORY, PROGRAMS, write};
@@ -261,6 +262,7 @@ fn threads_serve_their_queues_whether_they_poll_or_sleep() {
             }
         }
         assert!(device.lanes()[0].counts().wakeups > 0);
+        assert!(device.lanes()[0].cpu_nanos() > 0);
         assert_eq!(device.lanes()[0].counts().interrupts, 0);
     }
 }
@@ -390,6 +392,11 @@ fn a_file_is_a_disk_like_any_other() {
         assert!(Disk::open(&path, direct, false).is_err());
         drop(device);
         Disk::open(&path, direct, false).unwrap();
+        assert_eq!(
+            filter::take_refused(),
+            None,
+            "a thread's whole life is allowed"
+        );
     }
 }
 

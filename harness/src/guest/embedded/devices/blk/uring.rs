@@ -410,6 +410,11 @@ impl Service for Queueing {
         })
     }
 
+    fn wants_kicks(&self) -> bool {
+        // Without a free slot a new request waits for an old one to end, and that wakes the thread.
+        !self.free.is_empty()
+    }
+
     fn abandon(&mut self) {
         while self.under_way() {
             if let Err(error) = self.uring.submit_and_wait(1)

@@ -9,8 +9,8 @@
 //! On the wire each frame follows a header of [`HEADER_BYTES`]. No offload is offered, so there is nothing in it for either
 //! side: what the guest writes there goes no further.
 
-mod receiving;
-mod transmitting;
+pub mod receiving;
+pub mod transmitting;
 
 #[cfg(test)]
 mod tests;
