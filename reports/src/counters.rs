@@ -77,6 +77,8 @@ counters! {
     Missing = "missing_ns",
     /// Nanoseconds of CPU time of the thread, guest and host together.
     CpuTime = "cpu_ns",
+    /// Nanoseconds of CPU time of all I/O threads of the guest; no value on the host's side, which has none.
+    IoCpuTime = "io_cpu_ns",
     /// Page faults of the process on this thread that needed no disk.
     MinorFaults = "minor_faults",
     /// Page faults that did.

@@ -12,7 +12,8 @@ use vtax_scenarios::plan::Cell;
 use vtax_workloads::{Direction as Better, Metric};
 
 use crate::counters::{CounterLog, CounterRow};
-use crate::ledger::{BootAccount, Ledger};
+use crate::devices;
+use crate::ledger::{BootAccount, Ledger, cpu_time};
 use crate::record::{Marks, NotMeasured, RunRecord, Sample};
 use crate::result::{CellResult, Direction, Interval, Results, SideSummary};
 use crate::spans::{BootSamples, Spans};
@@ -60,7 +61,20 @@ pub fn estimate(
         .into_par_iter()
         .map(|(measured, digest, judgement)| digest.result(record, measured, judgement, latencies))
         .collect();
+    let compared: Vec<devices::Measured<'_>> = record
+        .plan
+        .cells
+        .iter()
+        .zip(&digests)
+        .filter(|(cell, _)| !record.not_measured.contains_key(&cell.id))
+        .map(|(cell, digest)| devices::Measured {
+            cell,
+            series: &digest.series,
+            accounts: &digest.accounts,
+        })
+        .collect();
     Results {
+        comparisons: devices::compare(&compared),
         schema: crate::record::SCHEMA,
         scenario: record.plan.scenario.clone(),
         host: record.host.clone(),
@@ -216,6 +230,8 @@ impl Digest {
             } else {
                 Vec::new()
             },
+            cpu: cpu_time(&self.accounts, self.series.pilot(), confidence)
+                .filter(|_| is_measured && self.question == Question::Ratio),
             ledger: judgement
                 .noise_floor
                 .filter(|_| is_measured && self.question == Question::Ratio)

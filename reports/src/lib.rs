@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod counters;
+pub mod devices;
 pub mod estimate;
 pub mod export;
 pub mod html;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::devices::Comparison;
 use crate::ledger::Ledger;
 use crate::record::HostFingerprint;
 
@@ -71,6 +72,15 @@ pub enum Direction {
     Lower,
 }
 
+/// CPU time per unit of work, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CpuTime {
+    /// The thread on the host.
+    pub native: Interval,
+    /// The vCPU's thread, guest and KVM together, and all I/O threads.
+    pub guest: Interval,
+}
+
 /// The result of one cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellResult {
@@ -116,6 +126,9 @@ pub struct CellResult {
     pub anomaly: Option<String>,
     /// Latency quantiles, for workloads that time each operation.
     pub quantiles: Vec<QuantileRow>,
+    /// CPU time per unit of work; `None` where it was not counted.
+    #[serde(default)]
+    pub cpu: Option<CpuTime>,
     /// Where the loss went; `None` where nothing was counted, or the host has nothing to compare with.
     #[serde(default)]
     pub ledger: Option<Ledger>,
@@ -160,4 +173,7 @@ pub struct Results {
     pub headline: Headline,
     /// The cells, in plan order.
     pub cells: Vec<CellResult>,
+    /// Paravirtual devices against emulated ones, at the same work.
+    #[serde(default)]
+    pub comparisons: Vec<Comparison>,
 }

@@ -36,13 +36,16 @@ pub trait Executor {
     }
 }
 
-/// Accesses of a guest that the VMM had to answer, the one that ends a request left out.
+/// What the VMM did for a guest: accesses that it had to answer, the one that ends a request left out, and the time of
+/// its I/O threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exits {
     /// To I/O ports.
     pub port: u64,
     /// To memory that is none.
     pub mmio: u64,
+    /// CPU time of all I/O threads of the guest in nanoseconds; `None` where one has ended.
+    pub io_nanos: Option<u64>,
 }
 
 impl Exits {
@@ -52,6 +55,10 @@ impl Exits {
         Self {
             port: self.port - start.port,
             mmio: self.mmio - start.mmio,
+            io_nanos: self
+                .io_nanos
+                .zip(start.io_nanos)
+                .map(|(end, start)| end.saturating_sub(start)),
         }
     }
 }

@@ -38,6 +38,7 @@ impl<'a> Planted<'a> {
 #[derive(Debug)]
 pub struct Rival {
     competing: Arc<AtomicBool>,
+    burning: Arc<AtomicBool>,
     start: Option<Sender<()>>,
     done: Mutex<Receiver<u64>>,
     cpu_nanos: AtomicU64,
@@ -55,12 +56,14 @@ impl Rival {
         let (finish, done) = channel();
         // Tried here first, so that the error is the caller's.
         drop(Pinned::to(&[cpu])?);
-        let burning = Arc::clone(&competing);
+        let burning = Arc::new(AtomicBool::new(false));
+        let (goes_on, burns) = (Arc::clone(&competing), Arc::clone(&burning));
         let thread = std::thread::spawn(move || {
             let _pinned = Pinned::to(&[cpu]);
             while started.recv().is_ok() {
                 let before = thread_cpu_nanos();
-                while burning.load(Ordering::Relaxed) {
+                burns.store(true, Ordering::Relaxed);
+                while goes_on.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
                 }
                 if finish.send(thread_cpu_nanos() - before).is_err() {
@@ -70,6 +73,7 @@ impl Rival {
         });
         Ok(Self {
             competing,
+            burning,
             start: Some(start),
             done: Mutex::new(done),
             cpu_nanos: AtomicU64::new(0),
@@ -85,9 +89,14 @@ impl Rival {
 
     fn compete(&self) -> Competing<'_> {
         self.competing.store(true, Ordering::Relaxed);
+        self.burning.store(false, Ordering::Relaxed);
         if let Some(start) = &self.start {
             // It listens for as long as this value lives.
             let _ = start.send(());
+        }
+        // The block begins against a rival that has the CPU already, not with the moment in which it takes it.
+        while !self.burning.load(Ordering::Relaxed) {
+            std::thread::yield_now();
         }
         Competing(self)
     }

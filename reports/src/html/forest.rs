@@ -167,6 +167,7 @@ mod tests {
             voided: std::collections::BTreeMap::new(),
             anomaly: None,
             quantiles: Vec::new(),
+            cpu: None,
             ledger: None,
             verdict: crate::result::Verdict::Holds,
             reason: String::new(),

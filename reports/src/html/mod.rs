@@ -13,6 +13,7 @@ mod attention;
 mod blocks;
 mod cells;
 mod curves;
+mod devices;
 mod forest;
 mod head;
 mod ledger;
@@ -53,6 +54,7 @@ struct Page<'a> {
     curves: curves::Curves<'a>,
     matrix: matrix::Matrix<'a>,
     account: ledger::Account<'a>,
+    devices: devices::Devices<'a>,
     quantiles: quantiles::Quantiles<'a>,
     blocks: blocks::Blocks<'a>,
     noise: noise::Noise<'a>,
@@ -76,6 +78,7 @@ pub fn render(run: &Run, results: &Results) -> Result<String, HtmlError> {
         curves: curves::Curves::new(run, results),
         matrix: matrix::Matrix::new(results),
         account: ledger::Account::new(run, results),
+        devices: devices::Devices::new(results),
         quantiles: quantiles::Quantiles::new(results),
         blocks: blocks::Blocks::new(run, results),
         noise: noise::Noise::new(run, results),

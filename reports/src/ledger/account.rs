@@ -1,7 +1,7 @@
 //! One boot's account: time and events per unit of work on both sides, over the rounds that count.
 
 use super::Cause;
-use crate::counters::CounterRow;
+use crate::counters::{Counter, CounterRow};
 use crate::record::{Marks, Sample, Side};
 
 /// The account of one boot.
@@ -11,6 +11,10 @@ pub struct BootAccount {
     pub guest_nanos: f64,
     /// The same on the host, over native and control blocks.
     pub native_nanos: f64,
+    /// CPU time per unit of work of the vCPU's thread and all I/O threads; `None` where it was not counted.
+    pub guest_cpu_nanos: Option<f64>,
+    /// CPU time per unit of work of the thread on the host.
+    pub native_cpu_nanos: Option<f64>,
     /// For each [`Cause`], the events per unit of work that the guest has more than the host; `None` where a block has
     /// no value.
     pub events: Vec<Option<f64>>,
@@ -55,7 +59,24 @@ impl BootAccount {
             }
             Some(more)
         };
+        let cpu = |row: &CounterRow| {
+            let own = row.counts.get(Counter::CpuTime)?;
+            // The I/O threads serve all vCPUs, and each vCPU's block has them once.
+            let served = match (is_guest(row.side), row.vcpu) {
+                (true, 0) => row.counts.get(Counter::IoCpuTime)?,
+                _ => 0,
+            };
+            Some((own + served) as f64)
+        };
+        let cpu_of = |guest: bool| -> Option<f64> {
+            rows.iter()
+                .filter(|row| is_guest(row.side) == guest)
+                .map(|row| cpu(row))
+                .sum()
+        };
         Some(Self {
+            guest_cpu_nanos: cpu_of(true).map(|nanos| nanos / guest.iterations),
+            native_cpu_nanos: cpu_of(false).map(|nanos| nanos / native.iterations),
             guest_nanos: guest.nanos / guest.iterations,
             native_nanos: native.nanos / native.iterations,
             events: Cause::ALL.iter().map(events).collect(),

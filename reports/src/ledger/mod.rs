@@ -21,7 +21,7 @@ pub use account::BootAccount;
 pub use cause::{Cause, Price};
 
 use crate::record::{RunRecord, UnitCost};
-use crate::result::Interval;
+use crate::result::{CpuTime, Interval};
 use crate::stats::mean::LogMean;
 use crate::stats::stein;
 
@@ -141,6 +141,19 @@ impl Ledger {
             unaccounted,
         })
     }
+}
+
+/// CPU time per unit of work over boots, as in [`Ledger::new`]; `None` where some boot did not count it.
+#[must_use]
+pub fn cpu_time(boots: &[BootAccount], pilot: usize, confidence: f64) -> Option<CpuTime> {
+    let over_boots = |of: fn(&BootAccount) -> Option<f64>| {
+        let values: Option<Vec<f64>> = boots.iter().map(of).collect();
+        Some(interval(stein::estimate(&values?, pilot)?, 0.0, confidence))
+    };
+    Some(CpuTime {
+        native: over_boots(|boot| boot.native_cpu_nanos)?,
+        guest: over_boots(|boot| boot.guest_cpu_nanos)?,
+    })
 }
 
 impl Finding {

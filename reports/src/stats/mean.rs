@@ -24,6 +24,19 @@ impl LogMean {
         }
     }
 
+    /// The difference of two independent means: the logarithm of the quotient of their ratios. Degrees of freedom as in
+    /// [`combine`].
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        let parts = [self, other];
+        let variance: f64 = parts.iter().map(|part| part.standard_error.powi(2)).sum();
+        Self {
+            mean: self.mean - other.mean,
+            standard_error: variance.sqrt(),
+            degrees_of_freedom: satterthwaite(&parts, variance),
+        }
+    }
+
     /// Half the length of the interval on the log scale; for small values the relative half-width of the ratio.
     #[must_use]
     pub fn half_width(&self, confidence: f64) -> f64 {
@@ -55,21 +68,26 @@ impl LogMean {
 #[must_use]
 pub fn combine(parts: &[LogMean]) -> Option<LogMean> {
     let count = parts.len() as f64;
-    let first = parts.first()?;
+    parts.first()?;
     let variance: f64 = parts.iter().map(|part| part.standard_error.powi(2)).sum();
+    Some(LogMean {
+        mean: parts.iter().map(|part| part.mean).sum::<f64>() / count,
+        standard_error: variance.sqrt() / count,
+        degrees_of_freedom: satterthwaite(parts, variance),
+    })
+}
+
+/// Degrees of freedom of a sum of independent means whose variances add up to `variance`.
+fn satterthwaite(parts: &[LogMean], variance: f64) -> f64 {
     let spread: f64 = parts
         .iter()
         .map(|part| part.standard_error.powi(4) / part.degrees_of_freedom)
         .sum();
-    Some(LogMean {
-        mean: parts.iter().map(|part| part.mean).sum::<f64>() / count,
-        standard_error: variance.sqrt() / count,
-        degrees_of_freedom: if spread > 0.0 {
-            variance.powi(2) / spread
-        } else {
-            first.degrees_of_freedom
-        },
-    })
+    if spread > 0.0 {
+        variance.powi(2) / spread
+    } else {
+        parts.first().map_or(0.0, |part| part.degrees_of_freedom)
+    }
 }
 
 #[cfg(test)]
@@ -97,6 +115,14 @@ mod tests {
         let whole = combine(&[part(0.0, 1.0), part(0.0, 1e-6)]).unwrap();
         assert!((whole.degrees_of_freedom - 9.0).abs() < 1e-6);
         assert!((whole.standard_error - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_difference_has_the_error_of_both() {
+        let difference = part(0.5, 0.03).minus(part(0.1, 0.04));
+        assert!((difference.mean - 0.4).abs() < 1e-12);
+        assert!((difference.standard_error - 0.05).abs() < 1e-12);
+        assert!(difference.degrees_of_freedom > 9.0 && difference.degrees_of_freedom < 18.0);
     }
 
     #[test]

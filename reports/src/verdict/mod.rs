@@ -179,7 +179,7 @@ fn against(ratio: &Interval, mean: &LogMean, threshold: f64, time: Duration) -> 
 }
 
 /// Where the interval lies relative to the threshold.
-fn position(ratio: &Interval, threshold: f64) -> Verdict {
+pub(crate) fn position(ratio: &Interval, threshold: f64) -> Verdict {
     if ratio.low >= threshold {
         Verdict::Holds
     } else if ratio.high < threshold {

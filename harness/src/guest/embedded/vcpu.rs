@@ -219,6 +219,9 @@ impl Executor for EmbeddedVcpu<'_> {
     }
 
     fn exits(&self) -> Exits {
-        self.exits
+        Exits {
+            io_nanos: Some(self.devices.cpu_nanos()),
+            ..self.exits
+        }
     }
 }

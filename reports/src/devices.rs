@@ -1,0 +1,135 @@
+//! One device against another: cells that differ in `guest.disk` alone.
+//!
+//! ```text
+//! cells of a workload on disks ──► pairs (virtio, emulated) ──► how many times faster, how many times less CPU time
+//! ```
+//!
+//! The two cells were measured apart, boots in turn, so their means are independent: the error of the quotient is that
+//! of both.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use vtax_scenarios::plan::Cell;
+
+use crate::ledger::BootAccount;
+use crate::result::{Interval, Verdict};
+use crate::stats::mean::LogMean;
+use crate::stats::series::Series;
+use crate::stats::stein;
+use crate::verdict::position;
+
+/// The matrix key by which a scenario chooses the disk.
+pub const DISK: &str = "guest.disk";
+/// Its value for the paravirtual disk …
+const VIRTIO: &str = "virtio-blk";
+/// … and for the emulated one.
+const EMULATED: &str = "ata-pio";
+
+/// The published claim: paravirtual devices are this many times as good as emulated ones.
+pub const CLAIM: f64 = 1.5;
+
+/// A paravirtual disk against an emulated one, at the same work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The workload.
+    pub workload: String,
+    /// All parameters that both cells have in common.
+    pub parameters: BTreeMap<String, String>,
+    /// Cell id of the paravirtual disk.
+    pub virtio: u32,
+    /// Cell id of the emulated one.
+    pub emulated: u32,
+    /// How many times as fast the paravirtual disk is.
+    pub speed: Interval,
+    /// The verdict on [`CLAIM`] for it.
+    pub speed_verdict: Verdict,
+    /// How many times the paravirtual disk's CPU time per operation the emulated one takes, vCPU and I/O threads
+    /// together; `None` where CPU time was not counted.
+    pub cpu: Option<Interval>,
+    /// The verdict on [`CLAIM`] for it.
+    pub cpu_verdict: Option<Verdict>,
+}
+
+/// What is known of a cell.
+pub(crate) struct Measured<'a> {
+    pub cell: &'a Cell,
+    pub series: &'a Series,
+    pub accounts: &'a [BootAccount],
+}
+
+/// All pairs, in the order of their paravirtual cells.
+pub(crate) fn compare(cells: &[Measured<'_>]) -> Vec<Comparison> {
+    let of_kind = |kind: &'static str| {
+        cells.iter().filter(move |it| {
+            it.cell
+                .parameters
+                .get(DISK)
+                .is_some_and(|disk| disk == kind)
+        })
+    };
+    of_kind(VIRTIO)
+        .filter_map(|virtio| {
+            let emulated = of_kind(EMULATED).find(|it| same_work(it.cell, virtio.cell))?;
+            pair(virtio, emulated)
+        })
+        .collect()
+}
+
+/// The parameters without the disk.
+pub(crate) fn others(parameters: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
+    parameters
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(|&(name, _)| name != DISK)
+        .collect()
+}
+
+fn same_work(one: &Cell, other: &Cell) -> bool {
+    one.workload == other.workload && others(&one.parameters) == others(&other.parameters)
+}
+
+fn pair(virtio: &Measured<'_>, emulated: &Measured<'_>) -> Option<Comparison> {
+    let confidence = virtio.cell.measure.confidence;
+    let time = |of: &Measured<'_>| {
+        let values: Vec<f64> = of
+            .series
+            .boots
+            .iter()
+            .map(|it| it.log_guest_ticks)
+            .collect();
+        stein::estimate(&values, values.len())
+    };
+    let speed = time(emulated)?.minus(time(virtio)?).interval(confidence);
+    let cpu = cpu_time(emulated)
+        .zip(cpu_time(virtio))
+        .map(|(emulated, virtio)| emulated.minus(virtio).interval(confidence));
+    Some(Comparison {
+        workload: virtio.cell.workload.name.clone(),
+        parameters: others(&virtio.cell.parameters)
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        virtio: virtio.cell.id,
+        emulated: emulated.cell.id,
+        speed,
+        speed_verdict: position(&speed, CLAIM),
+        cpu_verdict: cpu.map(|cpu| position(&cpu, CLAIM)),
+        cpu,
+    })
+}
+
+/// CPU time per operation, on the log scale.
+fn cpu_time(of: &Measured<'_>) -> Option<LogMean> {
+    let values: Option<Vec<f64>> = of
+        .accounts
+        .iter()
+        .map(|boot| {
+            boot.guest_cpu_nanos
+                .filter(|&nanos| nanos > 0.0)
+                .map(f64::ln)
+        })
+        .collect();
+    let values = values?;
+    stein::estimate(&values, values.len())
+}
