@@ -300,3 +300,15 @@ pub struct HostFacts {
     /// Whether a guest's VMCALL or VMMCALL reaches KVM: with VT-x and SVM it does.
     pub hypercalls: bool,
 }
+
+/// What a guest's network link is made of on the host. All of it lies in a network namespace of its own.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetLink {
+    /// The guest's tap alone: its peer is at the tap's other end. The native twin has a veth pair.
+    Namespace,
+    /// A bridge between the guest's tap, the native twin's veth pair and the peer's.
+    Bridge,
+}

@@ -4,10 +4,12 @@
 //! buffers: no offload is agreed on, so there is nothing to say in it.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::zeroed;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+
+use rustix::io::Errno;
 
 /// Bytes of a frame's header (virtio 1.2, 5.1.6: `struct virtio_net_hdr`, with the number of buffers).
 pub const HEADER_BYTES: usize = 12;
@@ -21,7 +23,7 @@ impl Tap {
     ///
     /// # Errors
     /// There is no /dev/net/tun, it may not be opened, or the kernel refuses.
-    pub fn open(name: &str) -> io::Result<Self> {
+    pub(super) fn open(name: &str) -> io::Result<Self> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -48,6 +50,20 @@ impl Tap {
     #[must_use]
     pub fn wire(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.0)
+    }
+
+    /// Bytes of the next frame for the guest's end; `None`: none has arrived.
+    ///
+    /// # Errors
+    /// The link is down.
+    pub(super) fn receive_now(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut header = [0; HEADER_BYTES];
+        let parts = &mut [IoSliceMut::new(&mut header), IoSliceMut::new(into)];
+        match rustix::io::readv(&self.0, parts) {
+            Ok(len) => Ok(Some(len.saturating_sub(HEADER_BYTES))),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Sends a frame from the guest's end.
