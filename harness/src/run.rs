@@ -142,9 +142,11 @@ fn boot_once(
 /// A host that has no memory or CPU for the cell cannot test it; anything else is a failure.
 fn why(error: &BootError) -> NotMeasured {
     match error {
-        BootError::Ram(_) | BootError::Affinity(_) | BootError::OtherTsc | BootError::Disk(_) => {
-            NotMeasured::NotTestable(error.to_string())
-        }
+        BootError::Ram(_)
+        | BootError::Affinity(_)
+        | BootError::OtherTsc
+        | BootError::Disk(_)
+        | BootError::Network(_) => NotMeasured::NotTestable(error.to_string()),
         _ => NotMeasured::Failed(error.to_string()),
     }
 }

@@ -396,6 +396,7 @@ fn a_partner_answers_guest_and_host() {
                         clock,
                         words: Some(words),
                         disk: None,
+                        network: None,
                     },
                 )
                 .unwrap();

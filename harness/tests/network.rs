@@ -41,7 +41,8 @@ fn held_by(process: &Path) -> Vec<u64> {
 /// Whether any process has a descriptor of the namespace, or a thread in it.
 fn is_held(namespace: u64) -> bool {
     fs::read_dir("/proc")
-        .unwrap()
+        .into_iter()
+        .flatten()
         .filter_map(Result::ok)
         .any(|process| {
             let threads = fs::read_dir(process.path().join("task"));

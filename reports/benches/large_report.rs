@@ -199,6 +199,7 @@ fn record(cells: u32) -> RunRecord {
                 page_size: PageSize::Size2M,
                 halt_poll_nanos: None,
                 disk: None,
+                net: None,
             },
             baseline_backing: None,
             workload: WorkloadChoice {

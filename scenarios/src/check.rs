@@ -64,6 +64,7 @@ pub(crate) fn settings(
         (Field::Pinning, span(&spec.guest.pinning)),
         (Field::HaltPoll, span(&spec.guest.halt_poll)),
         (Field::DiskIoCpus, span(&spec.guest.disk_io_cpus)),
+        (Field::NetIoCpu, span(&spec.guest.net_io_cpu)),
         (Field::BaselineBacking, span(&spec.baseline.backing)),
     ];
     Resolved {
@@ -119,6 +120,7 @@ fn guest(
         page_size,
         halt_poll_nanos: halt_poll(&spec.halt_poll, errors),
         disk: crate::disk::disk(spec, vcpus, errors),
+        net: crate::net::net(spec, errors),
     }
 }
 

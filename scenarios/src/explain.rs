@@ -1,7 +1,8 @@
 //! A plan in words, for `vtax scenario explain`.
 
 use crate::plan::{
-    Backing, Cell, ClaimOver, Completion, Disk, DiskBacking, DiskDevice, PageSize, Pinning, Plan,
+    Backing, Cell, ClaimOver, Completion, Disk, DiskBacking, DiskDevice, Net, NetLink, PageSize,
+    Pinning, Plan,
 };
 use crate::units::{duration_text, percent_text, size_text};
 
@@ -31,7 +32,7 @@ impl Plan {
     }
 }
 
-const COLUMNS: usize = 12;
+const COLUMNS: usize = 13;
 
 /// What a plan will do, for people: its cells, boots, blocks and the time that they take at least.
 #[must_use]
@@ -66,6 +67,7 @@ pub fn explain(plan: &Plan) -> String {
             "baseline",
             "guest pages",
             "disk",
+            "net",
             "boots",
             "blocks a boot",
             "pilot",
@@ -106,6 +108,7 @@ fn row(cell: &Cell) -> [String; COLUMNS] {
             .to_owned(),
         page_size_text(guest.page_size).to_owned(),
         guest.disk.as_ref().map_or(String::new(), disk_text),
+        guest.net.as_ref().map_or(String::new(), net_text),
         format!("{}–{}", measure.pilot_boots, measure.max_boots),
         format!(
             "{} × {}",
@@ -174,15 +177,28 @@ fn disk_text(disk: &Disk) -> String {
     match disk.device {
         DiskDevice::AtaPio => format!("ata-pio, {backing}{read_only}"),
         DiskDevice::VirtioBlk => {
-            let completion = match disk.completion {
-                Completion::Interrupt => "interrupt",
-                Completion::Poll => "poll",
-            };
+            let completion = completion_text(disk.completion);
             format!(
                 "virtio-blk, {backing}{read_only}, {} × {completion}",
                 disk.queues
             )
         }
+    }
+}
+
+/// A network link in one line.
+fn net_text(net: &Net) -> String {
+    let link = match net.link {
+        NetLink::Namespace => "tap",
+        NetLink::Bridge => "bridge",
+    };
+    format!("virtio-net, {link}, {}", completion_text(net.completion))
+}
+
+fn completion_text(completion: Completion) -> &'static str {
+    match completion {
+        Completion::Interrupt => "interrupt",
+        Completion::Poll => "poll",
     }
 }
 

@@ -47,6 +47,7 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         hypercalls,
         halt_poll,
         disk_io_cpus,
+        net_io_cpu,
         numa_node,
         page_size,
         features,
@@ -103,6 +104,11 @@ fn pinning(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
 fn disk_io_cpus(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
     let disk = cell.guest.disk.as_ref()?;
     allowed(Field::DiskIoCpus, &disk.io_cpus, facts)
+}
+
+fn net_io_cpu(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let cpu = cell.guest.net.as_ref()?.io_cpu?;
+    allowed(Field::NetIoCpu, &[cpu], facts)
 }
 
 /// Whether vtax may run on all the CPUs that `field` names.

@@ -16,7 +16,7 @@ use crate::schema::{Document, SCHEMA, Settings, document_schema};
 use crate::spans::{Field, SpanMap};
 use crate::units::duration_text;
 use crate::workload::{self, Entry};
-use crate::{disk, keys, tree};
+use crate::{disk, keys, net, tree};
 
 /// What the command line or the host says in place of the file. All are optional.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -297,6 +297,7 @@ impl<'i> Planner<'_, 'i> {
         let task = entry.workload.task();
         errors.extend(task.and_then(|task| check::together(&cell, task, vcpus)));
         errors.extend(disk::usable(&cell, entry.span.clone()));
+        errors.extend(net::usable(&cell, entry.span.clone()));
         self.cells.push(cell);
     }
 

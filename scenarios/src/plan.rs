@@ -133,6 +133,31 @@ pub struct Disk {
     pub read_only: bool,
 }
 
+/// What a guest's network link is made of on the host. All of it lies in a network namespace of its own.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetLink {
+    /// The guest's tap alone: its peer is at the tap's other end. The native twin has a veth pair.
+    Namespace,
+    /// A bridge between the guest's tap, the native twin's veth pair and the peer's.
+    Bridge,
+}
+
+/// A guest's network link, a virtio-net device with one pair of queues.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Net {
+    /// What it is made of.
+    pub link: NetLink,
+    /// How the guest learns of a frame.
+    pub completion: Completion,
+    /// How long the I/O threads look for further frames before they sleep, in nanoseconds.
+    pub poll_nanos: u64,
+    /// The host CPU of the I/O threads; `None`: wherever the scheduler puts them.
+    pub io_cpu: Option<u32>,
+}
+
 /// The guest of one cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Guest {
@@ -159,6 +184,9 @@ pub struct Guest {
     /// Its disk.
     #[serde(default)]
     pub disk: Option<Disk>,
+    /// Its network link.
+    #[serde(default)]
+    pub net: Option<Net>,
 }
 
 impl Guest {
@@ -299,16 +327,4 @@ pub struct HostFacts {
     pub halt_poll: bool,
     /// Whether a guest's VMCALL or VMMCALL reaches KVM: with VT-x and SVM it does.
     pub hypercalls: bool,
-}
-
-/// What a guest's network link is made of on the host. All of it lies in a network namespace of its own.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum NetLink {
-    /// The guest's tap alone: its peer is at the tap's other end. The native twin has a veth pair.
-    Namespace,
-    /// A bridge between the guest's tap, the native twin's veth pair and the peer's.
-    Bridge,
 }

@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 use vtax_workloads::{CATALOGUE, Param, ParamKind};
 
-use crate::plan::{Backing, ClaimOver, Completion, DiskDevice, PageSize};
+use crate::plan::{Backing, ClaimOver, Completion, DiskDevice, NetLink, PageSize};
 use crate::units::{Duration, Percent, Size, duration_text, size_text};
 use crate::values::{DiskBackingSpec, MemorySpec, PinningSpec, VcpusSpec};
 
@@ -159,6 +159,32 @@ pub(crate) struct GuestSpec {
     /// Default: false.
     #[schemars(with = "bool", example = true)]
     pub disk_overwrite: Given<bool>,
+    /// The guest's network link: none, or virtio-net over MMIO. Default: none.
+    #[schemars(with = "NetSpec")]
+    pub net: Given<NetSpec>,
+    /// What the link is made of on the host, in a network namespace that vtax makes and removes: the guest's tap alone, or
+    /// a bridge between it and its peer. Default: namespace.
+    #[schemars(with = "NetLink")]
+    pub net_link: Given<NetLink>,
+    /// How the guest learns of a frame: by an interrupt, or by polling. The native twin does likewise. Default: interrupt.
+    #[schemars(with = "Completion")]
+    pub net_completion: Given<Completion>,
+    /// How long the I/O threads of virtio-net poll for further frames before they sleep. Default: 0 us.
+    #[schemars(with = "Duration", example = &"32us")]
+    pub net_poll: Given<Duration>,
+    /// The host CPU of virtio-net's I/O threads. Default: wherever the scheduler puts them.
+    #[schemars(with = "u32", example = 1)]
+    pub net_io_cpu: Given<u32>,
+}
+
+/// A guest's network link.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NetSpec {
+    /// No network.
+    None,
+    /// virtio-net over MMIO.
+    VirtioNet,
 }
 
 /// A guest's disk.

@@ -31,6 +31,7 @@ static SHIPPED: &[Shipped] = shipped![
     "rate-all-cores",
     "io",
     "latency",
+    "network",
 ];
 
 impl Shipped {

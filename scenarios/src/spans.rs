@@ -22,6 +22,8 @@ pub enum Field {
     PageSize,
     /// `guest.disk-io-cpus`.
     DiskIoCpus,
+    /// `guest.net-io-cpu`.
+    NetIoCpu,
     /// `baseline.backing`.
     BaselineBacking,
     /// The workload's name.

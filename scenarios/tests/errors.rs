@@ -116,6 +116,23 @@ fn guest() {
 }
 
 #[test]
+fn net() {
+    let with = |guest: &str| {
+        format!("schema = 1\nname = \"s\"\n[guest]\n{guest}\n[[workload]]\nname = \"net-ping\"\n")
+    };
+    insta::assert_snapshot!(errors_of(&[
+        with(""),
+        with("net = \"e1000\""),
+        with("net = \"virtio-net\"\nvcpus = 2"),
+        with("net = \"virtio-net\"\nnet-link = \"tunnel\""),
+        with("net = \"virtio-net\"\nnet-completion = \"polling\""),
+        with("net = \"virtio-net\"\nnet-poll = \"2s\""),
+        with("net = \"virtio-net\"\nnet-io-cpu = [1]"),
+        with("net = \"virtio-net\"") + "params = { frame = \"9000B\" }\n",
+    ]));
+}
+
+#[test]
 fn disk() {
     let with = |guest: &str, workload: &str| {
         format!("schema = 1\nname = \"s\"\n[guest]\n{guest}\n[[workload]]\n{workload}\n")

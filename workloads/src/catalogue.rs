@@ -1,7 +1,7 @@
 //! The list of workloads and what an entry says.
 
 use crate::abi::LATENCY_SLOTS;
-use crate::{block, cpu, diagnostic, latency, memory};
+use crate::{block, cpu, diagnostic, latency, memory, network};
 
 /// Most parameters a workload may have.
 pub const MAX_PARAMS: usize = 4;
@@ -241,6 +241,10 @@ pub enum Task {
     BlockSequential,
     /// Write blocks, each followed by a flush.
     BlockFlush,
+    /// Send a frame and await its echo.
+    NetPing,
+    /// Send frames as fast as they are acknowledged.
+    NetStream,
 }
 
 /// What a block's figure is made of.
@@ -263,7 +267,9 @@ impl Task {
             | Self::Mailbox
             | Self::BlockRandom
             | Self::BlockSequential
-            | Self::BlockFlush => true,
+            | Self::BlockFlush
+            | Self::NetPing
+            | Self::NetStream => true,
             Self::Cpuid
             | Self::Port
             | Self::Mmio
@@ -330,6 +336,17 @@ impl Task {
             Self::BlockFlush => Some(block::Job::FLUSH),
             _ => None,
         }
+    }
+
+    /// What it does with the guest's network link, given its parameters; `None` where it needs no link.
+    #[must_use]
+    pub fn net_job(self, params: &[u64; MAX_PARAMS]) -> Option<network::Job> {
+        let kind = match self {
+            Self::NetPing => network::Kind::Ping,
+            Self::NetStream => network::Kind::Stream,
+            _ => return None,
+        };
+        Some(network::Job::new(kind, params))
     }
 }
 
@@ -446,6 +463,8 @@ pub static CATALOGUE: &[Workload] = &[
     block::RANDOM,
     block::SEQUENTIAL,
     block::FLUSH,
+    network::PING,
+    network::STREAM,
     diagnostic::PAGE,
     diagnostic::UD,
     diagnostic::GP,

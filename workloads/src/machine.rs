@@ -111,6 +111,9 @@ pub const AREA_COUNTERS: u64 = 0x2000;
 pub const AREA_ABOUT: u64 = 0x2800;
 /// Offset of the [`DiskSeat`].
 pub const AREA_DISK_SEAT: u64 = 0x2c00;
+/// Offset of a word that says how the vCPU learns of frames: [`NET_INTERRUPT`] or [`NET_POLL`]; zero: there is no network
+/// card.
+pub const AREA_NET: u64 = 0x2d00;
 /// Top of the ring-0 stack.
 pub const AREA_RING0_STACK: u64 = 0x5000;
 /// Top of the stack for double faults (IST 1).
@@ -188,6 +191,11 @@ pub const DISK_VIRTIO_INTERRUPT: u64 = 1;
 pub const DISK_VIRTIO_POLL: u64 = 2;
 /// An ATA disk at [`ATA_COMMAND_BLOCK`].
 pub const DISK_ATA: u64 = 3;
+
+/// The vCPU halts until the network card interrupts it.
+pub const NET_INTERRUPT: u64 = 1;
+/// The vCPU looks at the network card's used rings.
+pub const NET_POLL: u64 = 2;
 
 /// What ring 0 leaves at RSP before it writes [`PORT_FAULT`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

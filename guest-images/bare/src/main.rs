@@ -12,6 +12,7 @@
 
 mod disk;
 mod memory;
+mod net;
 mod probes;
 mod pvh;
 mod ring0;

@@ -17,8 +17,7 @@ use vtax_workloads::{Body, Latencies, MAX_PARAMS, Task};
 use crate::probes::MSR_TSC_DEADLINE;
 use crate::vcpu::{Vcpu, gate, rdtsc};
 use crate::waits;
-
-use crate::disk;
+use crate::{disk, net};
 
 /// Carries the request out, if it is for a task.
 pub fn serve(mailbox: &mut Mailbox) -> bool {
@@ -34,6 +33,10 @@ pub fn serve(mailbox: &mut Mailbox) -> bool {
     };
     if let Some(job) = task.disk_job(&mailbox.params) {
         disk::serve(mailbox, job);
+        return true;
+    }
+    if let Some(job) = task.net_job(&mailbox.params) {
+        net::serve(mailbox, job);
         return true;
     }
     if mailbox.op == Op::Run as u64 {
@@ -71,7 +74,11 @@ fn run(mailbox: &mut Mailbox, task: Task) {
         Task::Timer => timed(mailbox, waits::timer),
         Task::Sleep => waits::sleep(),
         // `serve` has handed them on.
-        Task::BlockRandom | Task::BlockSequential | Task::BlockFlush => {}
+        Task::BlockRandom
+        | Task::BlockSequential
+        | Task::BlockFlush
+        | Task::NetPing
+        | Task::NetStream => {}
     }
 }
 

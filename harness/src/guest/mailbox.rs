@@ -6,6 +6,7 @@ use vm_memory::ByteValued;
 use vtax_workloads::abi::{self, LATENCY_SLOTS, Op, Status};
 use vtax_workloads::block::DiskTrouble;
 use vtax_workloads::machine::RAM_BASE;
+use vtax_workloads::network::NetTrouble;
 
 use super::ram::{Ram, RamError};
 
@@ -78,6 +79,12 @@ fn failure(code: u64) -> String {
         }
         code if code == DiskTrouble::Failed as u64 => {
             "a request of the guest failed at its disk (I/O error)".to_owned()
+        }
+        code if code == NetTrouble::NoLink as u64 => {
+            "the guest was told of no network card".to_owned()
+        }
+        code if code == NetTrouble::Device as u64 => {
+            "the guest's network card does not answer as its specification says".to_owned()
         }
         code => format!("the guest failed at its task (code {code})"),
     }

@@ -12,10 +12,10 @@ use vtax_workloads::{Task, Workload};
 
 use super::BootError;
 use super::block::Stopwatch;
-use super::disk;
 use super::plant::Planted;
 use super::rendezvous::Rendezvous;
 use super::worker::{Arena, Harvest, Shared, Worker};
+use super::{disk, net};
 use crate::counters::Counters;
 use crate::disks::DisksError;
 use crate::guest::embedded::devices::{Devices, DevicesConfig};
@@ -119,6 +119,15 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
         .map_or_else(DevicesConfig::default, |(plan, disk)| {
             disk::devices(plan, Arc::clone(disk))
         });
+    let network = guest.net.as_ref().map(net::network).transpose()?;
+    let config = DevicesConfig {
+        net: guest
+            .net
+            .as_ref()
+            .zip(network.as_ref())
+            .map(|(plan, (network, _))| net::device(plan, network)),
+        ..config
+    };
     let devices = Devices::new(&ram, &config)?;
     let vm = Vm::create(
         &rig.kvm,
@@ -134,11 +143,13 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
         },
     )?;
     disk::tell(&ram, guest)?;
+    net::tell(&ram, guest.net.as_ref())?;
     let _doorbell = (task == Some(Task::Kick))
         .then(|| vm.doorbell())
         .transpose()?;
     let shared = Shared {
         disk: disk.map(|(_, disk)| disk),
+        network,
         meeting: Rendezvous::new(guest.vcpus),
         known: OnceLock::new(),
         unsettled: Default::default(),
@@ -261,6 +272,7 @@ fn one(
                     clock: rig.clock,
                     words,
                     disk: shared.disk.clone(),
+                    network: shared.network.clone(),
                 },
             )?,
         };

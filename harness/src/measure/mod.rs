@@ -10,6 +10,7 @@ pub mod block;
 pub mod boot;
 pub mod calibrate;
 pub mod disk;
+pub mod net;
 pub mod plant;
 pub mod rendezvous;
 pub mod worker;
@@ -21,6 +22,7 @@ use crate::guest::embedded::devices::DeviceError;
 use crate::guest::mailbox::MailboxError;
 use crate::guest::ram::RamError;
 use crate::host::affinity::AffinityError;
+use crate::host::net::NetError;
 use crate::twin::TwinError;
 
 /// Why a boot has no result.
@@ -35,6 +37,9 @@ pub enum BootError {
     /// The guest failed, or the host in its place.
     #[error(transparent)]
     Failed(#[from] Failure),
+    /// The host cannot give the guest its network link.
+    #[error(transparent)]
+    Network(#[from] NetError),
     /// The host cannot give the guest its disk.
     #[error(transparent)]
     Disk(#[from] DisksError),

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use vtax_reports::counters::CounterRow;
 use vtax_reports::record::{Marks, Sample, Side};
 use vtax_scenarios::order::{BlockKind, child_seed, round_order};
+use vtax_scenarios::plan::Completion;
 use vtax_workloads::abi::{LATENCY_SLOTS, Op};
 use vtax_workloads::{Body, Family, Figure, Latencies, Prepare, RunFn, SetupFn, Workload};
 
@@ -21,6 +22,7 @@ use crate::guest::image::Image;
 use crate::guest::mailbox::{Answer, Mailbox, Request};
 use crate::guest::native::NativeCpu;
 use crate::guest::ram::Ram;
+use crate::host::net::Network;
 use crate::host::tsc::rdtsc_fenced;
 use crate::twin::TwinCpu;
 use crate::twin::partner::Partner;
@@ -60,6 +62,8 @@ pub struct Shared {
     pub known: OnceLock<Known>,
     /// The guest's disk, for the host's side.
     pub disk: Option<Arc<Disk>>,
+    /// The guest's network link, for the host's side, and how to learn of frames.
+    pub network: Option<(Arc<Network>, Completion)>,
     /// For each warm-up pass: whether some side of some vCPU has not settled.
     pub unsettled: [AtomicBool; MAX_WARM_UP],
     /// vCPU 0 has seen that the user wants to stop.

@@ -8,12 +8,14 @@
 //! A twin runs on its vCPU's thread, hence on the same CPU, and answers through the same mailbox.
 
 pub mod block;
+pub mod net;
 pub mod partner;
 mod waits;
 
 use std::io;
 use std::sync::Arc;
 
+use vtax_scenarios::plan;
 use vtax_workloads::abi::{LATENCY_SLOTS, Op};
 use vtax_workloads::payload::tsc;
 use vtax_workloads::{Latencies, Task};
@@ -22,6 +24,7 @@ use crate::guest::embedded::devices::disk::Disk;
 use crate::guest::mailbox::{Answer, Mailbox, Request};
 use crate::guest::ram::RamError;
 use crate::guest::{Completion, Executor, Failure};
+use crate::host::net::Network;
 use crate::host::tsc::TscClock;
 use partner::Words;
 
@@ -34,6 +37,9 @@ pub enum TwinError {
     /// The disk failed.
     #[error("the native side's disk: {0}")]
     Disk(#[source] io::Error),
+    /// The link failed.
+    #[error("the native side's network link: {0}")]
+    Network(#[source] io::Error),
     /// The mailbox holds no request for a twin.
     #[error("the native side was asked for something other than to set up or to run its task")]
     Request,
@@ -81,6 +87,8 @@ pub struct Around<'a> {
     pub words: Option<Words<'a>>,
     /// The guest's disk, where it has one.
     pub disk: Option<Arc<Disk>>,
+    /// Its network link, and how it learns of frames, where it has one.
+    pub network: Option<(Arc<Network>, plan::Completion)>,
 }
 
 /// The twin of `task`; `None` where the host has nothing to compare with.
@@ -93,11 +101,19 @@ pub fn of<'a>(task: Task, around: Around<'a>) -> Result<Option<TwinCpu<'a>>, Twi
         clock,
         words,
         disk,
+        network,
     } = around;
     let twin: Option<Box<dyn Twin + 'a>> = match task {
         Task::BlockRandom | Task::BlockSequential | Task::BlockFlush => {
             disk.map(|disk| Box::new(block::Block::new(task, disk)) as Box<dyn Twin>)
         }
+        Task::NetPing | Task::NetStream => network.map(|(network, completion)| {
+            Box::new(net::Net {
+                network,
+                task,
+                completion,
+            }) as Box<dyn Twin>
+        }),
         Task::Timer => Some(Box::new(waits::Timer { clock })),
         Task::Wake => words.map(|words| Box::new(waits::Wake { words }) as Box<dyn Twin>),
         Task::Mailbox => words.map(|words| Box::new(waits::Mailbox { words }) as Box<dyn Twin>),

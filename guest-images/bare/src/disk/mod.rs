@@ -7,7 +7,7 @@
 //! ```
 
 mod ata;
-mod dma;
+pub mod dma;
 mod virtio;
 
 use vtax_workloads::Latencies;

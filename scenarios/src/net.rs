@@ -1,0 +1,67 @@
+//! The `net` keys of `[guest]`: what they mean, and whether a cell's workload has the network link that it needs.
+
+use std::ops::Range;
+
+use vtax_workloads::{Body, find};
+
+use crate::check::{out_of_range, value};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::plan::{Cell, Completion, Net, NetLink};
+use crate::schema::{GuestSpec, NetSpec};
+use crate::units::duration_text;
+
+const MOST_POLL_NANOS: u64 = 1_000_000_000;
+
+/// The network link that the keys describe.
+pub(crate) fn net(spec: &GuestSpec, errors: &mut Diagnostics) -> Option<Net> {
+    match value(&spec.net, NetSpec::None) {
+        NetSpec::None => None,
+        NetSpec::VirtioNet => Some(Net {
+            link: value(&spec.net_link, NetLink::Namespace),
+            completion: value(&spec.net_completion, Completion::Interrupt),
+            poll_nanos: poll_nanos(spec, errors),
+            io_cpu: spec.net_io_cpu.as_ref().map(|cpu| *cpu.get_ref()),
+        }),
+    }
+}
+
+/// None by default: while the I/O threads poll they keep the CPU from the peer that they wait for, unless there are CPUs for
+/// all.
+fn poll_nanos(spec: &GuestSpec, errors: &mut Diagnostics) -> u64 {
+    let Some(given) = &spec.net_poll else {
+        return 0;
+    };
+    let nanos = given.get_ref().0;
+    if nanos > MOST_POLL_NANOS {
+        errors.push(out_of_range(
+            given,
+            "net-poll",
+            &duration_text(nanos),
+            "0ns",
+            &duration_text(MOST_POLL_NANOS),
+        ));
+    }
+    nanos
+}
+
+/// What is wrong with a cell whose workload needs a network link.
+pub(crate) fn usable(cell: &Cell, at: Range<usize>) -> Option<Diagnostic> {
+    let (_, workload) = find(&cell.workload.name)?;
+    let Body::PerSide(task) = workload.body else {
+        return None;
+    };
+    task.net_job(&cell.workload.params)?;
+    if cell.guest.net.is_none() {
+        return Some(
+            Diagnostic::new(at, format!("`{}` needs a network link", workload.name))
+                .help("write net = \"virtio-net\" in [guest]"),
+        );
+    }
+    (cell.guest.vcpus > 1).then(|| {
+        Diagnostic::new(
+            at,
+            format!("`{}` drives the link from one vCPU", workload.name),
+        )
+        .help("write vcpus = 1 in [guest]")
+    })
+}

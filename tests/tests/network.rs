@@ -1,0 +1,115 @@
+//! A guest's network link beside the host's own, in a namespace that vtax makes.
+
+use serde_json::Value;
+use vtax_tests::Stage;
+
+const SCENARIO: &str = r#"schema = 1
+name = "net"
+
+[guest]
+memory = "16MiB"
+net = "virtio-net"
+
+[measure]
+precision = "50%"
+block = "10ms"
+rounds = 2
+pilot-boots = 3
+max-boots = 3
+
+[[workload]]
+name = "net-ping"
+
+[[workload]]
+name = "net-stream"
+params = { frame = "1514B" }
+
+[matrix]
+"guest.net-completion" = ["interrupt", "poll"]
+"guest.net-link" = ["namespace", "bridge"]
+"#;
+
+/// A guest without a network card, and one with it.
+const WITH_AND_WITHOUT: &str = r#"schema = 1
+name = "net"
+
+[guest]
+memory = "16MiB"
+
+[measure]
+precision = "50%"
+block = "10ms"
+rounds = 2
+pilot-boots = 3
+max-boots = 3
+
+[[workload]]
+name = "cpu-hash"
+
+[matrix]
+"guest.net" = ["none", "virtio-net"]
+"#;
+
+fn cells(stage: &Stage) -> Vec<Value> {
+    let results = stage.run_dir("run").json("results.json");
+    results["cells"].as_array().expect("cells").clone()
+}
+
+#[test]
+fn frames_are_measured_on_both_sides() {
+    let Some(stage) = Stage::as_root_with_kvm() else {
+        return;
+    };
+    stage.file("net.toml", SCENARIO);
+    let outcome = stage.vtax("run net.toml --out run").run();
+    assert!(matches!(outcome.code(), Some(0 | 3 | 4)), "{outcome:#?}");
+    let cells = cells(&stage);
+    assert_eq!(cells.len(), 8);
+    for cell in &cells {
+        let reason = cell["reason"].as_str().expect("every cell has a reason");
+        // A container's root may lack the device or the right.
+        if cell["verdict"] == "not_testable" && reason.contains("/dev/net/tun") {
+            eprintln!("SKIPPED frames_are_measured_on_both_sides: {reason}");
+            return;
+        }
+        assert_eq!(cell["failed"], false, "{cell}");
+        for side in ["native", "guest"] {
+            assert!(cell[side]["median"].as_f64().unwrap() > 0.0, "{cell}");
+        }
+        let quantiles = cell["quantiles"].as_array().expect("quantiles");
+        assert_eq!(
+            quantiles.is_empty(),
+            cell["workload"] != "net-ping",
+            "{cell}"
+        );
+    }
+    // A lost frame voids its block by the checksum.
+    let samples = std::fs::read_to_string(stage.path("run/samples.csv")).expect("samples");
+    assert!(!samples.contains("checksum"), "{samples}");
+}
+
+#[test]
+fn without_the_right_to_a_namespace_the_cell_says_so_and_the_rest_runs() {
+    let Some(stage) = Stage::as_root_with_kvm() else {
+        return;
+    };
+    stage.file("net.toml", WITH_AND_WITHOUT);
+    let wrapper = [
+        "setpriv",
+        "--bounding-set=-sys_admin",
+        "--inh-caps=-sys_admin",
+    ];
+    let outcome = stage.vtax_under(&wrapper, "run net.toml --out run").run();
+    assert!(matches!(outcome.code(), Some(0 | 3 | 4)), "{outcome:#?}");
+    let cells = cells(&stage);
+    let [without, with] = &cells[..] else {
+        panic!("{cells:#?}");
+    };
+    assert!(
+        without["guest"]["median"].as_f64().unwrap() > 0.0,
+        "{without}"
+    );
+    assert_eq!(with["verdict"], "not_testable", "{with}");
+    let reason = with["reason"].as_str().expect("every cell has a reason");
+    assert!(reason.contains("CAP_SYS_ADMIN"), "{with}");
+}
