@@ -161,7 +161,8 @@ fn page_size_text(page_size: PageSize) -> &'static str {
 }
 
 /// A disk in one line: what the guest sees, and what is behind it.
-fn disk_text(disk: &Disk) -> String {
+#[must_use]
+pub fn disk_text(disk: &Disk) -> String {
     let size = disk.bytes.map_or("all".to_owned(), size_text);
     let direct = if disk.direct {
         "O_DIRECT"

@@ -7,7 +7,7 @@ use std::fmt;
 use vtax_workloads::{Features, Task};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, render};
-use crate::plan::{Backing, Cell, HostFacts, PageSize, Pinning, Plan};
+use crate::plan::{Backing, Cell, Disk, DiskBacking, HostFacts, PageSize, Pinning, Plan};
 use crate::spans::{Field, SpanMap};
 use crate::units::size_text;
 
@@ -254,7 +254,19 @@ fn huge_pages(cell: &Cell, backing: Backing, page_bytes: u64, free: u64) -> Opti
 fn memory(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
     let ordinary = |backing| matches!(backing, Backing::Small | Backing::Thp);
     let count = backings(cell).filter(|&(_, used)| ordinary(used)).count();
-    let needed = cell.guest.memory.saturating_mul(count as u64);
+    let disk = match &cell.guest.disk {
+        Some(Disk {
+            backing: DiskBacking::Memory,
+            bytes: Some(bytes),
+            ..
+        }) => *bytes,
+        _ => 0,
+    };
+    let needed = cell
+        .guest
+        .memory
+        .saturating_mul(count as u64)
+        .saturating_add(disk);
     let available = facts.available_memory;
     (needed > available).then(|| Untestable {
         field: Field::Memory,

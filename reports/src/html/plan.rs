@@ -38,6 +38,7 @@ pub(super) struct GuestRow {
     pub prefault: &'static str,
     pub numa: String,
     pub page_size: &'static str,
+    pub disk: String,
     pub baseline: &'static str,
 }
 
@@ -174,6 +175,10 @@ impl GuestRow {
             numa: guest
                 .numa_node
                 .map_or("any".to_owned(), |node| node.to_string()),
+            disk: guest
+                .disk
+                .as_ref()
+                .map_or("none".to_owned(), vtax_scenarios::disk_text),
             page_size: match guest.page_size {
                 PageSize::Size4K => "4k",
                 PageSize::Size2M => "2M",
