@@ -48,11 +48,14 @@ pub enum GuestFault {
     },
     /// No answer in time.
     #[error(
-        "guest fault: no answer within {seconds} s (hung at RIP {rip:#x}, CR2 {cr2:#x}); stopped"
+        "guest fault: no answer within {seconds} s (hung at RIP {rip:#x}, CR2 {cr2:#x}{}); stopped",
+        meanwhile(*.exits)
     )]
     Hang {
         /// The watchdog's time.
         seconds: u64,
+        /// How often it left for the VMM meanwhile.
+        exits: u64,
         /// Where it was.
         rip: u64,
         /// Last page-fault address.
@@ -61,6 +64,15 @@ pub enum GuestFault {
     /// KVM_RUN itself failed.
     #[error("KVM_RUN failed: {0}")]
     Run(#[from] kvm_ioctls::Error),
+}
+
+/// A guest that leaves again and again is another thing than one that only spins or sleeps.
+fn meanwhile(exits: u64) -> String {
+    if exits == 0 {
+        String::new()
+    } else {
+        format!(", after {exits} exits to the VMM")
+    }
 }
 
 /// Mnemonic and name of an exception (Intel SDM vol. 3, table 7-1).

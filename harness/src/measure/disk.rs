@@ -47,27 +47,31 @@ pub fn tell(ram: &Ram, guest: &Guest) -> Result<(), RamError> {
     let Some(disk) = &guest.disk else {
         return Ok(());
     };
+    for vcpu in 0..guest.vcpus {
+        seat(ram, vcpu, disk, DEVICES_VIRTUAL + DEVICE_BLOCK * 4096)?;
+    }
+    Ok(())
+}
+
+/// Tells one vCPU of the disk whose registers are at this virtual address.
+///
+/// # Errors
+/// RAM is too small.
+pub fn seat(ram: &Ram, vcpu: u32, disk: &plan::Disk, registers: u64) -> Result<(), RamError> {
     let driver = match (disk.device, disk.completion) {
         (DiskDevice::AtaPio, _) => DISK_ATA,
         (DiskDevice::VirtioBlk, Completion::Interrupt) => DISK_VIRTIO_INTERRUPT,
         (DiskDevice::VirtioBlk, Completion::Poll) => DISK_VIRTIO_POLL,
     };
     let seat = |vcpu| layout::vcpu_area(vcpu) + AREA_DISK_SEAT;
-    for vcpu in 0..guest.vcpus {
-        for (field, value) in [
-            (offset_of!(DiskSeat, driver), driver),
-            (
-                offset_of!(DiskSeat, registers),
-                DEVICES_VIRTUAL + DEVICE_BLOCK * 4096,
-            ),
-            (
-                offset_of!(DiskSeat, queue),
-                u64::from(vcpu) % u64::from(disk.queues.max(1)),
-            ),
-            (offset_of!(DiskSeat, first), RAM_BASE + seat(0)),
-        ] {
-            ram.write(seat(vcpu) + field as u64, &value)?;
-        }
+    let queue = u64::from(vcpu) % u64::from(disk.queues.max(1));
+    for (field, value) in [
+        (offset_of!(DiskSeat, driver), driver),
+        (offset_of!(DiskSeat, registers), registers),
+        (offset_of!(DiskSeat, queue), queue),
+        (offset_of!(DiskSeat, first), RAM_BASE + seat(0)),
+    ] {
+        ram.write(seat(vcpu) + field as u64, &value)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::words::{Badge, ends, reason, share};
-use crate::export::figures::{Outcome, percent};
+use crate::export::figures::{Outcome, cost, percent};
 use crate::result::{CellResult, Results};
 
 /// Most maps.
@@ -218,9 +218,10 @@ impl<'a> Field<'a> {
                 Some(_) if Outcome::of(cell) == Outcome::Anomaly => "above",
                 Some(ratio) => shades.class(ratio.value),
             },
-            share: match cell.ratio {
-                None => badge.word.to_owned(),
-                ratio => share(ratio.as_ref(), shades.threshold),
+            share: match (&cell.ratio, &cell.cost) {
+                (Some(ratio), _) => share(Some(ratio), shades.threshold),
+                (None, Some(of)) => cost(of, &cell.unit),
+                (None, None) => badge.word.to_owned(),
             },
             ends: ends(cell.ratio.as_ref(), shades.threshold),
             sign: badge.sign,

@@ -141,7 +141,8 @@ impl<'a> EmbeddedVcpu<'a> {
         Some(raw.0)
     }
 
-    fn fault(&self, stop: Stop) -> GuestFault {
+    /// What a stop that ends the request means; `exits` is how often it left for the VMM before.
+    fn fault(&self, stop: Stop, exits: u64) -> GuestFault {
         let (rip, cr2) = self.place();
         match stop {
             Stop::Fault => match self.frame() {
@@ -163,6 +164,7 @@ impl<'a> EmbeddedVcpu<'a> {
             Stop::Internal(what) => GuestFault::Internal { what, rip, cr2 },
             Stop::Done | Stop::Answered | Stop::Signal => GuestFault::Hang {
                 seconds: PATIENCE.as_secs(),
+                exits,
                 rip,
                 cr2,
             },
@@ -194,21 +196,26 @@ impl Executor for EmbeddedVcpu<'_> {
             watch.arm(PATIENCE);
         }
         let mut completion = Completion::Clean;
+        let start = self.exits;
+        let fault = |vcpu: &Self, stop| {
+            let exits = vcpu.exits.since(start);
+            Failure::from(vcpu.fault(stop, exits.port + exits.mmio))
+        };
         let result = loop {
             match self.stay() {
                 Ok(Stop::Done) => break Ok(completion),
                 // A guest that never does anything else is stopped by its time limit all the same.
                 Ok(Stop::Answered) if self.watch.as_ref().is_some_and(|watch| watch.fired()) => {
-                    break Err(self.fault(Stop::Signal).into());
+                    break Err(fault(self, Stop::Signal));
                 }
                 Ok(Stop::Answered) => {}
                 Ok(Stop::Signal) => {
                     completion = Completion::Interrupted;
                     if self.watch.as_ref().is_some_and(|watch| watch.fired()) {
-                        break Err(self.fault(Stop::Signal).into());
+                        break Err(fault(self, Stop::Signal));
                     }
                 }
-                Ok(stop) => break Err(self.fault(stop).into()),
+                Ok(stop) => break Err(fault(self, stop)),
                 Err(error) => break Err(GuestFault::from(error).into()),
             }
         };
