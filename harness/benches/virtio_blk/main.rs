@@ -60,6 +60,15 @@ struct Figures {
     p99: f64,
 }
 
+/// A figure by its name, and where it stands.
+type Figure = (&'static str, fn(&Figures) -> f64);
+
+const FIGURES: [Figure; 3] = [
+    ("IOPS at depth 1", |figures| figures.alone),
+    ("IOPS at depth 32", |figures| figures.many),
+    ("p99 at depth 1", |figures| figures.p99),
+];
+
 fn main() -> anyhow::Result<()> {
     if !table::asked() {
         return Ok(());
@@ -96,12 +105,7 @@ fn compare(name: &str, disk: Disk<'_>, image: &Image, cpus: [u32; 2]) {
             return;
         }
     };
-    let figures: [(&str, fn(&Figures) -> f64); 3] = [
-        ("IOPS at depth 1", |figures| figures.alone),
-        ("IOPS at depth 32", |figures| figures.many),
-        ("p99 at depth 1", |figures| figures.p99),
-    ];
-    for (what, ticks) in figures {
+    for (what, ticks) in FIGURES {
         let ratios: Vec<f64> = pairs
             .iter()
             .map(|(ours, theirs)| (ticks(theirs) / ticks(ours)).ln())
