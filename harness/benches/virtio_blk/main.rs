@@ -18,6 +18,7 @@ mod table;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use quantile::quantile;
@@ -27,6 +28,7 @@ use vtax::guest::image::Image;
 use vtax::guest::layout;
 use vtax::guest::mailbox::{Answer, Mailbox, Request};
 use vtax::host::affinity::{Pinned, allowed_cpus};
+use vtax::host::tsc::TscClock;
 use vtax_reports::stats::stein;
 use vtax_scenarios::memory::arena_bytes;
 use vtax_workloads::abi::Op;
@@ -75,6 +77,7 @@ fn main() -> anyhow::Result<()> {
     }
     let image = Image::embedded()?;
     let cpus = allowed_cpus()?;
+    let clock = TscClock::calibrate(Duration::from_millis(100))?;
     ensure!(cpus.len() >= 2, "vCPU and I/O thread want a CPU each");
     // Without a name: nothing is left of it, whatever happens. Here, because a file in memory has no O_DIRECT.
     let mut file = tempfile::tempfile_in(".")?;
@@ -85,12 +88,12 @@ fn main() -> anyhow::Result<()> {
         ("memory disk", Disk::Memory),
         ("file, O_DIRECT, io_uring", Disk::File(Path::new(&path))),
     ] {
-        compare(name, disk, &image, [cpus[0], cpus[1]]);
+        compare(name, disk, &image, [cpus[0], cpus[1]], clock);
     }
     Ok(())
 }
 
-fn compare(name: &str, disk: Disk<'_>, image: &Image, cpus: [u32; 2]) {
+fn compare(name: &str, disk: Disk<'_>, image: &Image, cpus: [u32; 2], clock: TscClock) {
     let pairs: anyhow::Result<Vec<(Figures, Figures)>> = (0..REPETITIONS)
         .map(|_| {
             let _pinned = Pinned::to(&cpus[..1])?;
@@ -106,6 +109,15 @@ fn compare(name: &str, disk: Disk<'_>, image: &Image, cpus: [u32; 2]) {
         }
     };
     for (what, ticks) in FIGURES {
+        let median = |side: fn(&(Figures, Figures)) -> Figures| {
+            let all: Vec<f64> = pairs.iter().map(|pair| ticks(&side(pair))).collect();
+            clock.nanos(1) * quantile(&all, 0.5) / 1e3
+        };
+        eprintln!(
+            "{name}, {what}: {:.2} µs a read, QEMU {:.2} µs (medians)",
+            median(|pair| pair.0),
+            median(|pair| pair.1)
+        );
         let ratios: Vec<f64> = pairs
             .iter()
             .map(|(ours, theirs)| (ticks(theirs) / ticks(ours)).ln())

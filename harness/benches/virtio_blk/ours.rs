@@ -19,7 +19,7 @@ use vtax_workloads::machine::{DEVICE_BLOCK, DEVICES_VIRTUAL, RAM_BASE};
 
 use super::{DISK_BYTES, Disk, Figures, MEMORY};
 
-/// The I/O thread's longest polling window, in nanoseconds: QEMU's default, `poll-max-ns` of an iothread.
+/// The I/O thread's polling window in nanoseconds: as long as the longest of QEMU's iothread (`poll-max-ns`).
 const POLL_NANOS: u64 = 32_768;
 
 /// Makes the guest, and hands its vCPU to `work`.

@@ -54,8 +54,8 @@ const EFER: u64 = 0x901;
 /// How long QEMU may take until the image runs, and how long a request may.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often to look for an answer.
-const LOOK: Duration = Duration::from_micros(100);
+/// How often to look for an answer: so seldom that QEMU's threads do not feel it.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Why there is no guest under QEMU.
 #[derive(Debug, thiserror::Error)]

@@ -6,8 +6,10 @@
 //! end of a request (descriptor) ────────┘
 //! ```
 //!
-//! Before its first request the thread is left with the few system calls that it needs ([`super::filter`]). While it polls the driver need not kick. The window adapts as QEMU's does (util/aio-posix.c, `poll-max-ns`): it
-//! grows as long as a longer one would have caught the next request, and closes when none would.
+//! Before its first request the thread is left with the few system calls that it needs ([`super::filter`]). While it polls
+//! the driver need not kick. The window is always the same: one about as long as a wake-up never costs more than twice
+//! what knowing the future would (Karlin and others 1990, "Competitive randomized algorithms for non-uniform problems"),
+//! while one that adapts, as QEMU's (util/aio-posix.c), stays closed where a wake-up takes longer than the window.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::thread::JoinHandleExt;
@@ -26,9 +28,6 @@ use super::filter::{self, FilterError};
 use super::ring::Ring;
 use super::server::{Condition, Counts, Lane, ServeError, Server, Service, Tally};
 use crate::host::affinity::{AffinityError, Pinned};
-
-/// The window opens with this after it was closed, as QEMU's does.
-const FIRST_WINDOW: Duration = Duration::from_nanos(4000);
 
 /// Why a thread could not begin its work.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +58,7 @@ pub struct WorkerConfig {
     pub name: String,
     /// The only CPU that it runs on, if it is to be pinned.
     pub cpu: Option<u32>,
-    /// The longest polling window; zero never polls.
+    /// The polling window; zero never polls.
     pub poll: Duration,
     /// Whether finished requests interrupt the guest.
     pub interrupts: bool,
@@ -129,7 +128,6 @@ impl Worker {
                     kick: own_kick,
                     commands: inbox,
                     tally: own_tally,
-                    longest: poll,
                     window: poll,
                 }
                 .run();
@@ -232,7 +230,6 @@ struct Loop<S> {
     kick: EventFd,
     commands: Receiver<Command>,
     tally: Arc<Tally>,
-    longest: Duration,
     window: Duration,
 }
 
@@ -255,7 +252,6 @@ impl<S: Service> Loop<S> {
             }
             if self.asks_for_kicks() {
                 self.sleep();
-                self.adapt(since.elapsed());
             }
             self.polls_again();
             idle_since = None;
@@ -268,7 +264,6 @@ impl<S: Service> Loop<S> {
         match self.commands.try_recv() {
             Ok(Command::Start(ring)) => {
                 self.server.ring = Some(ring);
-                self.window = self.longest;
                 self.polls_again();
             }
             Ok(Command::Stop(done)) => {
@@ -285,7 +280,7 @@ impl<S: Service> Loop<S> {
     /// Tells the driver that it need not kick, where the thread will poll.
     fn polls_again(&mut self) {
         if let Some(ring) = &mut self.server.ring
-            && !self.longest.is_zero()
+            && !self.window.is_zero()
             && let Err(error) = ring.suppress_kicks()
         {
             self.server.give_up(&error.into());
@@ -320,21 +315,6 @@ impl<S: Service> Loop<S> {
             });
         }
     }
-
-    fn adapt(&mut self, idle: Duration) {
-        self.window = next_window(self.window, self.longest, idle);
-    }
-}
-
-/// The window after a wait that lasted `idle`, the polling included.
-fn next_window(window: Duration, longest: Duration, idle: Duration) -> Duration {
-    if idle <= window {
-        window
-    } else if idle > longest {
-        Duration::ZERO
-    } else {
-        (2 * window).max(FIRST_WINDOW).min(longest)
-    }
 }
 
 /// Waits until one of the two is readable.
@@ -360,25 +340,5 @@ impl Borrow for EventFd {
     fn as_fd_(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open as long as the borrowed value lives.
         unsafe { BorrowedFd::borrow_raw(self.as_raw_fd()) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_window_grows_while_it_would_help_and_closes_otherwise() {
-        let micros = Duration::from_micros;
-        let next = |window, idle| next_window(micros(window), micros(32), micros(idle));
-        assert_eq!(next(8, 7), micros(8));
-        assert_eq!(next(8, 20), micros(16));
-        assert_eq!(next(20, 30), micros(32));
-        assert_eq!(next(0, 3), FIRST_WINDOW);
-        assert_eq!(next(32, 33), Duration::ZERO);
-        assert_eq!(
-            next_window(Duration::ZERO, Duration::ZERO, micros(1)),
-            Duration::ZERO
-        );
     }
 }

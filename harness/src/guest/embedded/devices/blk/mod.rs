@@ -56,7 +56,7 @@ pub struct BlockConfig {
     pub queues: u16,
     /// How requests end.
     pub completion: Completion,
-    /// The longest time in nanoseconds for which an I/O thread polls before it sleeps.
+    /// How long an I/O thread polls before it sleeps, in nanoseconds.
     pub poll_nanos: u64,
     /// CPUs of the I/O threads, in turn; empty leaves them to the scheduler.
     pub io_cpus: Vec<u32>,

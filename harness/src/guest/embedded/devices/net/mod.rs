@@ -54,7 +54,7 @@ pub struct NetConfig {
     pub address: Address,
     /// How the guest learns of frames.
     pub completion: Completion,
-    /// The longest time in nanoseconds for which an I/O thread polls before it sleeps.
+    /// How long an I/O thread polls before it sleeps, in nanoseconds.
     pub poll_nanos: u64,
     /// The CPU of the I/O threads; `None` leaves them to the scheduler.
     pub io_cpu: Option<u32>,
