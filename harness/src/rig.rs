@@ -64,6 +64,9 @@ pub enum RigError {
     /// The CPUs of this process cannot be read.
     #[error(transparent)]
     Affinity(#[from] AffinityError),
+    /// No watch over a guest that might hang.
+    #[error("a guest cannot be watched: {0}")]
+    Watch(#[from] std::io::Error),
 }
 
 /// What stays the same for all boots of a run.

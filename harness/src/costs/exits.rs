@@ -176,8 +176,10 @@ impl Bench<'_, '_> {
         }
         self.guest.ask(On::Guest, Op::Setup, BUSY, 0)?;
         const SAMPLE: u64 = 1_000;
-        let (sample, _, _) = self.ask(On::Host, BUSY, SAMPLE)?;
-        let iterations = SAMPLE.saturating_mul(whole((BUSY_NANOS / sample.max(1.0)).ceil()));
+        // With all waiting in it: a sample that was disturbed makes a batch shorter, never endless.
+        let sample = self.guest.ask(On::Host, Op::Run, BUSY, SAMPLE)?.answer;
+        let sample = self.clock.nanos(sample.ticks).max(1e3);
+        let iterations = SAMPLE.saturating_mul(whole((BUSY_NANOS / sample).ceil()));
         let stop = AtomicBool::new(false);
         let nanos = std::thread::scope(|scope| {
             scope.spawn(|| interrupt_until(&stop, other));

@@ -17,6 +17,7 @@ use super::ram::{Ram, RamConfig};
 use super::{Executor, Exits};
 use crate::host::tsc::now_raw_nanos;
 use crate::rig::RigError;
+use crate::watchdog::Slot;
 
 /// The guest and its native twin.
 pub struct SmallGuest<'a> {
@@ -78,8 +79,10 @@ impl SmallGuest<'_> {
         let devices = Devices::default();
         let vm = Vm::create(kvm, &ram, image, &devices, config)?;
         let mailbox = Mailbox::new(&ram, layout::mailbox(0));
+        let mut vcpu = vm.vcpu(0)?;
+        vcpu.watched(Slot::for_this_thread()?);
         work(&mut SmallGuest {
-            vcpu: vm.vcpu(0)?,
+            vcpu,
             native: NativeCpu::new(image, mailbox, 0),
             mailbox,
             ram: &ram,

@@ -7,7 +7,8 @@ pub mod words;
 use std::time::Duration;
 
 pub use headline::headline;
-use vtax_scenarios::plan::Cell;
+use vtax_scenarios::plan::{Cell, DiskBacking};
+use vtax_workloads::Family;
 
 use crate::record::NotMeasured;
 use crate::result::{Interval, Verdict};
@@ -92,6 +93,10 @@ pub fn judge(
         return judgement(Verdict::Undecided, too_few_boots(measured, cut_short));
     };
     let no_claim = match measured.question {
+        Question::Ratio if is_memory_disk(measured.cell) => Some(
+            "The disk is memory, so the host's side is a copy: the difference is what the way to the VMM and back costs, \
+             and no share that could be claimed.",
+        ),
         Question::Ratio => None,
         Question::Cost => Some("The host has nothing to compare with: the cost is the result."),
         Question::Compare => Some(
@@ -128,6 +133,14 @@ pub fn judge(
         anomaly,
         noise_floor,
     }
+}
+
+/// Whether the cell's disk has no device behind it.
+fn is_memory_disk(cell: &Cell) -> bool {
+    let disk = cell.guest.disk.as_ref();
+    disk.is_some_and(|disk| disk.backing == DiskBacking::Memory)
+        && vtax_workloads::find(&cell.workload.name)
+            .is_some_and(|(_, workload)| workload.family == Family::Block)
 }
 
 /// What a reader must know of the boots behind a result, each a sentence with a space before it.
