@@ -147,13 +147,14 @@ impl Guest<'_> {
 
     /// Resets the disk and sets its first queue up; returns the status.
     fn set_up(&mut self) -> u64 {
+        // Until it is reset, the device looks at the rings.
+        self.access(&[write(0x070, 4, 0)]);
         let zeroes = vec![0; 0x1_0000];
         self.ram
             .write_bytes(Self::arena() + DESCRIPTORS, &zeroes)
             .unwrap();
         let address = |offset| layout::physical(Self::arena() + offset);
         let steps = [
-            (0x070, 0),
             (0x070, 1),
             (0x070, 3),
             (0x024, 1),
