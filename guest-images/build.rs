@@ -15,6 +15,7 @@ fn main() {
         "bare/build.rs",
         "bare/image.ld",
         "bare/Cargo.toml",
+        "bare/Cargo.lock",
         "../workloads/src",
         "../workloads/Cargo.toml",
     ] {

@@ -1,7 +1,6 @@
 //! Links the image freestanding, at its fixed address.
 
 fn main() {
-    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
     println!("cargo:rerun-if-changed=image.ld");
     for argument in [
         "-nostartfiles",
@@ -14,5 +13,6 @@ fn main() {
     ] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
-    println!("cargo:rustc-link-arg-bins=-Wl,-T,{here}/image.ld");
+    // By its bare name: the linker runs in this folder, and a checkout may be moved.
+    println!("cargo:rustc-link-arg-bins=-Wl,-T,image.ld");
 }

@@ -26,7 +26,7 @@ use vtax::host::root::HostRoot;
 use vtax::measure::block::Stopwatch;
 use vtax::measure::calibrate;
 use vtax::rig::Rig;
-use vtax_scenarios::plan::{Backing, MIN_MEMORY_BYTES, PageSize, Topology, arena_bytes};
+use vtax_scenarios::plan::{Backing, MIN_MEMORY_BYTES, PageSize, arena_bytes};
 use vtax_workloads::abi::Op;
 use vtax_workloads::machine::RAM_BASE;
 
@@ -87,17 +87,7 @@ fn measure(rig: &Rig) -> anyhow::Result<(Differences, Differences)> {
         prefault: true,
         numa_node: None,
     })?;
-    let config = VmConfig {
-        page_size: PageSize::Size2M,
-        topology: Topology {
-            sockets: 1,
-            cores: 1,
-            threads: 1,
-        },
-        vcpus: 1,
-        interrupts: false,
-        halt_poll_nanos: None,
-    };
+    let config = VmConfig::single(PageSize::Size2M);
     let devices = Devices::default();
     let vm = Vm::create(&rig.kvm, &ram, &rig.image, &devices, config)?;
     let mailbox = Mailbox::new(&ram, layout::mailbox(0));

@@ -29,7 +29,7 @@ use vtax::host::affinity::Pinned;
 use vtax::rig::Rig;
 use vtax::watchdog::Slot;
 use vtax_reports::stats::stein;
-use vtax_scenarios::plan::{Backing, MIN_MEMORY_BYTES, PageSize, Topology, arena_bytes};
+use vtax_scenarios::plan::{Backing, MIN_MEMORY_BYTES, PageSize, arena_bytes};
 use vtax_workloads::abi::Op;
 use vtax_workloads::machine::{PORT_DONE, PORT_NOTHING, RAM_BASE};
 
@@ -42,17 +42,7 @@ const WANTED: f64 = 1.10;
 
 const KVM_RUN: libc::c_ulong = 0xae80;
 
-const CONFIG: VmConfig = VmConfig {
-    page_size: PageSize::Size2M,
-    topology: Topology {
-        sockets: 1,
-        cores: 1,
-        threads: 1,
-    },
-    vcpus: 1,
-    interrupts: false,
-    halt_poll_nanos: None,
-};
+const CONFIG: VmConfig = VmConfig::single(PageSize::Size2M);
 
 fn main() -> anyhow::Result<()> {
     if !table::asked() {

@@ -21,7 +21,7 @@ use vtax::guest::mailbox::{Mailbox, Request};
 use vtax::guest::ram::{Ram, RamConfig};
 use vtax::watchdog::Slot;
 use vtax_scenarios::memory::{arena_bytes, arena_start};
-use vtax_scenarios::plan::{Backing, PageSize, Topology};
+use vtax_scenarios::plan::{Backing, PageSize};
 use vtax_workloads::abi::{Access, Op};
 use vtax_workloads::machine::{DEVICE_BLOCK, RAM_BASE};
 
@@ -85,15 +85,8 @@ impl Guest<'_> {
             )
             .unwrap();
             let config = VmConfig {
-                page_size: PageSize::Size4K,
-                topology: Topology {
-                    sockets: 1,
-                    cores: 1,
-                    threads: 1,
-                },
-                vcpus: 1,
                 interrupts: devices.interrupt(),
-                halt_poll_nanos: None,
+                ..VmConfig::single(PageSize::Size4K)
             };
             let vm = Vm::create(&kvm, &ram, &image, &devices, config).unwrap();
             let mut vcpu = vm.vcpu(0).unwrap();

@@ -1,4 +1,4 @@
-//! One device against another: cells that differ in `guest.disk` alone.
+//! One device against another: cells whose guests differ in their disk's device alone.
 //!
 //! ```text
 //! cells of a workload on disks ──► pairs (virtio, emulated) ──► how many times faster, how many times less CPU time
@@ -10,7 +10,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use vtax_scenarios::plan::Cell;
+use vtax_scenarios::plan::{Cell, DiskDevice};
+use vtax_workloads::Family;
 
 use crate::ledger::BootAccount;
 use crate::result::{Interval, Verdict};
@@ -20,11 +21,7 @@ use crate::stats::stein;
 use crate::verdict::position;
 
 /// The matrix key by which a scenario chooses the disk.
-pub const DISK: &str = "guest.disk";
-/// Its value for the paravirtual disk …
-const VIRTIO: &str = "virtio-blk";
-/// … and for the emulated one.
-const EMULATED: &str = "ata-pio";
+const DISK: &str = "guest.disk";
 
 /// The published claim: paravirtual devices are this many times as good as emulated ones.
 pub const CLAIM: f64 = 1.5;
@@ -60,20 +57,24 @@ pub(crate) struct Measured<'a> {
 
 /// All pairs, in the order of their paravirtual cells.
 pub(crate) fn compare(cells: &[Measured<'_>]) -> Vec<Comparison> {
-    let of_kind = |kind: &'static str| {
+    let on = |device| {
         cells.iter().filter(move |it| {
-            it.cell
-                .parameters
-                .get(DISK)
-                .is_some_and(|disk| disk == kind)
+            let disk = it.cell.guest.disk.as_ref();
+            is_on_disk(it.cell) && disk.is_some_and(|disk| disk.device == device)
         })
     };
-    of_kind(VIRTIO)
+    on(DiskDevice::VirtioBlk)
         .filter_map(|virtio| {
-            let emulated = of_kind(EMULATED).find(|it| same_work(it.cell, virtio.cell))?;
+            let emulated = on(DiskDevice::AtaPio).find(|it| same_work(it.cell, virtio.cell))?;
             pair(virtio, emulated)
         })
         .collect()
+}
+
+/// Whether the cell's work is done on a disk.
+pub(crate) fn is_on_disk(cell: &Cell) -> bool {
+    vtax_workloads::find(&cell.workload.name)
+        .is_some_and(|(_, workload)| workload.family == Family::Block)
 }
 
 /// The parameters without the disk.

@@ -13,15 +13,16 @@ use vtax_reports::html;
 use vtax_reports::record::{Marks, Sample, Side};
 use vtax_reports::result::{Results, Verdict};
 use vtax_reports::store::Run;
+use vtax_scenarios::plan::{Completion, Disk, DiskBacking, DiskDevice};
 
 const BOOTS: u32 = 12;
 const OPERATIONS: u64 = 1_000;
 /// Nanoseconds of an operation on the host.
 const NATIVE: f64 = 10_000.0;
 /// The disks with what an operation takes in time, on the vCPU's thread and on the I/O thread.
-const DISKS: [(&str, f64, u64, u64); 2] = [
-    ("virtio-blk", 20_000.0, 12_000, 8_000),
-    ("ata-pio", 60_000.0, 60_000, 0),
+const DISKS: [(DiskDevice, f64, u64, u64); 2] = [
+    (DiskDevice::VirtioBlk, 20_000.0, 12_000, 8_000),
+    (DiskDevice::AtaPio, 60_000.0, 60_000, 0),
 ];
 
 /// A run of one workload on both disks at two depths; the emulated one was not measured at the second.
@@ -33,10 +34,23 @@ fn run() -> Run {
     run.record.plan.cells.clear();
     let mut random = ChaCha8Rng::seed_from_u64(5);
     for (id, (disk, depth)) in (0..).zip([(0, "1"), (1, "1"), (0, "32")]) {
-        let (name, time, own, served) = DISKS[disk];
+        let (device, time, own, served) = DISKS[disk];
+        let name = device.name();
         let mut cell = cells[0].clone();
         cell.id = id;
-        cell.label = format!("cpu-hash depth={depth} / guest.disk={name}");
+        cell.label = format!("block-random depth={depth} / guest.disk={name}");
+        cell.workload.name = "block-random".to_owned();
+        cell.guest.disk = Some(Disk {
+            device,
+            backing: DiskBacking::Scratch,
+            bytes: Some(64 << 20),
+            direct: true,
+            queues: 1,
+            completion: Completion::Poll,
+            poll_nanos: 0,
+            io_cpus: Vec::new(),
+            read_only: false,
+        });
         cell.parameters = [("depth", depth), ("guest.disk", name)]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into();
@@ -137,8 +151,8 @@ fn the_report_shows_a_line_for_each_kind_of_work_and_a_column_for_each_disk() {
     let section = section.split("</section>").next().unwrap();
     for text in [
         "virtio-blk</th><th class=\"n\">ata-pio</th>",
-        "cpu-hash depth=1",
-        "cpu-hash depth=32",
+        "block-random depth=1",
+        "block-random depth=32",
         "CPU 20.0 µs per operation",
         "holds",
     ] {

@@ -376,6 +376,25 @@ pub(crate) fn out_of_range<T>(
         .help(format!("write a value from {least} to {most}"))
 }
 
+/// How long an I/O thread polls, in nanoseconds, by the key `name`.
+pub(crate) fn poll_nanos(
+    spec: &Given<Duration>,
+    name: &str,
+    default: u64,
+    errors: &mut Diagnostics,
+) -> u64 {
+    const MOST: u64 = 1_000_000_000;
+    let Some(given) = spec else {
+        return default;
+    };
+    let nanos = given.get_ref().0;
+    if nanos > MOST {
+        let (is, most) = (duration_text(nanos), duration_text(MOST));
+        errors.push(out_of_range(given, name, &is, "0ns", &most));
+    }
+    nanos
+}
+
 /// Resolves the claim.
 pub(crate) fn claim(spec: &ClaimSpec, errors: &mut Diagnostics) -> Claim {
     let ratio = spec.ratio.as_ref().map_or(0.97, |ratio| {

@@ -5,11 +5,11 @@ use std::ops::Range;
 use toml::Spanned;
 use vtax_workloads::{Body, find};
 
-use crate::check::{out_of_range, span, value};
+use crate::check::{out_of_range, poll_nanos, span, value};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::plan::{Cell, Completion, Disk, DiskBacking, DiskDevice};
 use crate::schema::{DiskSpec, Given, GuestSpec};
-use crate::units::{duration_text, size_text};
+use crate::units::size_text;
 use crate::values::DiskBackingSpec;
 
 const MIB: u64 = 1 << 20;
@@ -18,7 +18,6 @@ const MOST_BYTES: u64 = 1 << 46;
 const MOST_QUEUES: u32 = 64;
 /// As QEMU's I/O threads: 32,768 ns, rounded.
 const DEFAULT_POLL_NANOS: u64 = 32_000;
-const MOST_POLL_NANOS: u64 = 1_000_000_000;
 
 /// The disk that the keys describe.
 pub(crate) fn disk(spec: &GuestSpec, vcpus: u32, errors: &mut Diagnostics) -> Option<Disk> {
@@ -52,7 +51,7 @@ pub(crate) fn disk(spec: &GuestSpec, vcpus: u32, errors: &mut Diagnostics) -> Op
         direct: value(&spec.disk_direct, true),
         queues,
         completion: value(&spec.disk_completion, Completion::Interrupt),
-        poll_nanos: poll_nanos(spec, errors),
+        poll_nanos: poll_nanos(&spec.disk_poll, "disk-poll", DEFAULT_POLL_NANOS, errors),
         io_cpus,
         read_only: value(&spec.disk_read_only, false),
     };
@@ -144,23 +143,6 @@ fn io_cpus(spec: &Given<Vec<u32>>, queues: u16, errors: &mut Diagnostics) -> Vec
         );
     }
     cpus.clone()
-}
-
-fn poll_nanos(spec: &GuestSpec, errors: &mut Diagnostics) -> u64 {
-    let Some(given) = &spec.disk_poll else {
-        return DEFAULT_POLL_NANOS;
-    };
-    let nanos = given.get_ref().0;
-    if nanos > MOST_POLL_NANOS {
-        errors.push(out_of_range(
-            given,
-            "disk-poll",
-            &duration_text(nanos),
-            "0ns",
-            &duration_text(MOST_POLL_NANOS),
-        ));
-    }
-    nanos
 }
 
 /// What is wrong with a cell whose workload needs a disk and has none, or may not write to the one it has.

@@ -175,12 +175,13 @@ pub fn disk_text(disk: &Disk) -> String {
         DiskBacking::Path { path, .. } => format!("{size} of {path} ({direct})"),
     };
     let read_only = if disk.read_only { ", read-only" } else { "" };
+    let name = disk.device.name();
     match disk.device {
-        DiskDevice::AtaPio => format!("ata-pio, {backing}{read_only}"),
+        DiskDevice::AtaPio => format!("{name}, {backing}{read_only}"),
         DiskDevice::VirtioBlk => {
             let completion = completion_text(disk.completion);
             format!(
-                "virtio-blk, {backing}{read_only}, {} × {completion}",
+                "{name}, {backing}{read_only}, {} × {completion}",
                 disk.queues
             )
         }

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use vtax_workloads::{Body, find};
 
-use crate::check::{out_of_range, value};
+use crate::check::{poll_nanos, value};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::plan::{Cell, Completion, Net, NetLink};
 use crate::schema::{GuestSpec, NetSpec};
-use crate::units::duration_text;
 
-const MOST_POLL_NANOS: u64 = 1_000_000_000;
+/// While the I/O threads poll they keep the CPU from the peer that they wait for, unless there are CPUs for all.
+const DEFAULT_POLL_NANOS: u64 = 0;
 
 /// The network link that the keys describe.
 pub(crate) fn net(spec: &GuestSpec, errors: &mut Diagnostics) -> Option<Net> {
@@ -19,29 +19,10 @@ pub(crate) fn net(spec: &GuestSpec, errors: &mut Diagnostics) -> Option<Net> {
         NetSpec::VirtioNet => Some(Net {
             link: value(&spec.net_link, NetLink::Namespace),
             completion: value(&spec.net_completion, Completion::Interrupt),
-            poll_nanos: poll_nanos(spec, errors),
+            poll_nanos: poll_nanos(&spec.net_poll, "net-poll", DEFAULT_POLL_NANOS, errors),
             io_cpu: spec.net_io_cpu.as_ref().map(|cpu| *cpu.get_ref()),
         }),
     }
-}
-
-/// None by default: while the I/O threads poll they keep the CPU from the peer that they wait for, unless there are CPUs for
-/// all.
-fn poll_nanos(spec: &GuestSpec, errors: &mut Diagnostics) -> u64 {
-    let Some(given) = &spec.net_poll else {
-        return 0;
-    };
-    let nanos = given.get_ref().0;
-    if nanos > MOST_POLL_NANOS {
-        errors.push(out_of_range(
-            given,
-            "net-poll",
-            &duration_text(nanos),
-            "0ns",
-            &duration_text(MOST_POLL_NANOS),
-        ));
-    }
-    nanos
 }
 
 /// What is wrong with a cell whose workload needs a network link.

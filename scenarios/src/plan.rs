@@ -81,6 +81,17 @@ pub enum DiskDevice {
     AtaPio,
 }
 
+impl DiskDevice {
+    /// As a scenario names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::VirtioBlk => "virtio-blk",
+            Self::AtaPio => "ata-pio",
+        }
+    }
+}
+
 /// What holds a disk's data on the host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

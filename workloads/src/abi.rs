@@ -1,6 +1,8 @@
 //! The mailbox between the harness and the payload: one per vCPU, in guest memory, at the same virtual address on
 //! both sides.
 
+use crate::Latencies;
+
 /// Changes whenever the layout of [`Mailbox`] or [`Header`] or the meaning of a field changes.
 pub const ABI_VERSION: u64 = 1;
 
@@ -136,6 +138,19 @@ pub struct Mailbox {
     pub latencies_dropped: u64,
     /// Single latencies in TSC ticks, from workloads that time each operation ([`crate::Workload::latencies`]).
     pub latencies: [u32; LATENCY_SLOTS],
+}
+
+impl Mailbox {
+    /// A recorder of single latencies, with none in it yet.
+    pub fn recorder(&mut self) -> Latencies<'_> {
+        self.latencies_len = 0;
+        self.latencies_dropped = 0;
+        Latencies::new(
+            &mut self.latencies,
+            &mut self.latencies_len,
+            &mut self.latencies_dropped,
+        )
+    }
 }
 
 /// Stands at the very start of the guest image, so that the harness finds its entry points without symbols.

@@ -7,8 +7,7 @@ use std::vec::Vec;
 use crate::abi::{LATENCY_SLOTS, Mailbox, Op, Status, fnv1a};
 use crate::testing::{Arena, Rig, empty_mailbox, host_has};
 use crate::{
-    Body, CATALOGUE, Family, Latencies, MAX_PARAMS, ParamKind, Prepare, Workload, default_params,
-    find,
+    Body, CATALOGUE, Family, MAX_PARAMS, ParamKind, Prepare, Workload, default_params, find,
 };
 
 /// Every entry that may run here with every choice of its parameters, sizes at their smallest.
@@ -100,7 +99,7 @@ fn bodies_take_an_arena_larger_than_their_footprint() {
         };
         setup(arena.bytes(), &params, 1);
         let mut mailbox = empty_mailbox();
-        let mut latencies = recorder(&mut mailbox);
+        let mut latencies = mailbox.recorder();
         // Enough to come round to the beginning of every buffer.
         let iterations = 5000.min((workload.max_iterations)(&params));
         let sum = run(arena.bytes(), &params, iterations, 1, &mut latencies);
@@ -301,18 +300,10 @@ fn identity_reports_code_and_address() {
     assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
 }
 
-fn recorder(mailbox: &mut Mailbox) -> Latencies<'_> {
-    Latencies::new(
-        &mut mailbox.latencies,
-        &mut mailbox.latencies_len,
-        &mut mailbox.latencies_dropped,
-    )
-}
-
 #[test]
 fn latencies_saturate_and_count_what_they_drop() {
     let mut mailbox = empty_mailbox();
-    let mut latencies = recorder(&mut mailbox);
+    let mut latencies = mailbox.recorder();
     latencies.record(u64::MAX);
     for ticks in 1..LATENCY_SLOTS as u64 + 3 {
         latencies.record(ticks);

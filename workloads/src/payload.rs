@@ -61,6 +61,24 @@ pub fn tsc() -> u64 {
     }
 }
 
+/// Times `work` as a whole and leaves its checksum, its times and its single latencies in the mailbox.
+///
+/// # Errors
+/// What `work` says; the mailbox then holds no times.
+pub fn timed<E>(
+    mailbox: &mut Mailbox,
+    work: impl FnOnce(&mut Latencies<'_>) -> Result<u64, E>,
+) -> Result<(), E> {
+    let mut latencies = mailbox.recorder();
+    let start = tsc();
+    let checksum = work(&mut latencies)?;
+    let end = tsc();
+    mailbox.checksum = checksum;
+    mailbox.tsc_start = start;
+    mailbox.tsc_end = end;
+    Ok(())
+}
+
 unsafe fn setup(mailbox: &mut Mailbox) -> Option<()> {
     let (workload, params) = accept(mailbox)?;
     let (setup, _) = shared(workload)?;
@@ -80,13 +98,7 @@ unsafe fn run(mailbox: &mut Mailbox) -> Option<()> {
     // SAFETY: the caller vouches for the arena, and `accept` found it long enough.
     let arena = unsafe { arena(mailbox, (workload.footprint)(&params)) };
 
-    mailbox.latencies_len = 0;
-    mailbox.latencies_dropped = 0;
-    let mut latencies = Latencies::new(
-        &mut mailbox.latencies,
-        &mut mailbox.latencies_len,
-        &mut mailbox.latencies_dropped,
-    );
+    let mut latencies = mailbox.recorder();
     let start = tsc();
     let checksum = run(arena, &params, iterations, seed, &mut latencies);
     let accounted = latencies.mark();

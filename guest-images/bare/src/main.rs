@@ -11,6 +11,7 @@
 #![no_main]
 
 mod disk;
+mod interrupt;
 mod memory;
 mod net;
 mod probes;

@@ -11,8 +11,7 @@ use core::sync::atomic::{Ordering, fence};
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
 use virtio_drivers::transport::{DeviceStatus, Transport};
-use vtax_workloads::Latencies;
-use vtax_workloads::abi::{Mailbox, Op, Status};
+use vtax_workloads::abi::{Mailbox, Op};
 use vtax_workloads::block::DRIVER_BYTES;
 use vtax_workloads::machine::{
     AREA_MAILBOX, AREA_NET, DEVICE_NET, DEVICES_VIRTUAL, NET_INTERRUPT, NET_POLL,
@@ -20,10 +19,11 @@ use vtax_workloads::machine::{
 use vtax_workloads::network::engine::{Link, work};
 use vtax_workloads::network::frame::{Address, Frame};
 use vtax_workloads::network::{BUFFER_BYTES, BUFFERS, Job, NetTrouble as Trouble};
-use vtax_workloads::payload::tsc;
+use vtax_workloads::payload;
 
 use crate::disk::dma::{ArenaPages, PAGES_OFFSET};
-use crate::vcpu::{Count, Vcpu, rdtsc};
+use crate::interrupt::halt_until_used;
+use crate::vcpu::{Vcpu, rdtsc};
 
 /// Descriptors of each queue, one for each buffer.
 const QUEUE_SIZE: usize = BUFFERS as usize;
@@ -62,19 +62,12 @@ const _: () = assert!(size_of::<Driver>() as u64 <= PAGES_OFFSET);
 const _: () = assert!(QUEUE_SIZE <= 256);
 
 /// Carries out a request for a network task.
-pub fn serve(mailbox: &mut Mailbox, job: Job) {
-    let result = if mailbox.op == Op::Setup as u64 {
+pub fn serve(mailbox: &mut Mailbox, job: Job) -> Result<(), Trouble> {
+    if mailbox.op == Op::Setup as u64 {
         set_up(mailbox)
     } else {
         run(mailbox, job)
-    };
-    mailbox.status = match result {
-        Ok(()) => Status::Done,
-        Err(trouble) => {
-            mailbox.checksum = trouble as u64;
-            Status::Failed
-        }
-    } as u64;
+    }
 }
 
 fn run(mailbox: &mut Mailbox, job: Job) -> Result<(), Trouble> {
@@ -86,19 +79,9 @@ fn run(mailbox: &mut Mailbox, job: Job) -> Result<(), Trouble> {
         polls: completion(mailbox) == NET_POLL,
     };
     let iterations = mailbox.iterations;
-    mailbox.latencies_len = 0;
-    mailbox.latencies_dropped = 0;
-    let mut latencies = Latencies::new(
-        &mut mailbox.latencies,
-        &mut mailbox.latencies_len,
-        &mut mailbox.latencies_dropped,
-    );
-    let start = tsc();
-    let checksum = work(job, iterations, &mut card, &mut latencies)?;
-    mailbox.tsc_start = start;
-    mailbox.tsc_end = tsc();
-    mailbox.checksum = checksum;
-    Ok(())
+    payload::timed(mailbox, |latencies| {
+        work(job, iterations, &mut card, latencies)
+    })
 }
 
 /// How the harness told this vCPU to learn of frames.
@@ -220,20 +203,6 @@ struct Card {
     polls: bool,
 }
 
-impl Card {
-    /// Waits for the device's interrupt, halted, unless there is a frame already.
-    fn sleep(&mut self) {
-        let seen = self.vcpu.counters().device;
-        self.driver.receive.set_dev_notify(true);
-        // The device must see that an interrupt is wanted before this looks for the last time.
-        fence(Ordering::SeqCst);
-        if !self.driver.receive.can_pop() {
-            self.vcpu.halt_until_moved(Count::Device, seen);
-        }
-        self.driver.receive.set_dev_notify(false);
-    }
-}
-
 impl Link for Card {
     type Error = Trouble;
 
@@ -312,7 +281,7 @@ impl Link for Card {
             if self.polls || !has_room {
                 core::hint::spin_loop();
             } else {
-                self.sleep();
+                halt_until_used(&mut self.driver.receive, self.vcpu);
             }
         }
     }

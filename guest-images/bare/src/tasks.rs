@@ -6,12 +6,13 @@
 
 use core::arch::asm;
 use core::arch::x86_64::__cpuid;
+use core::convert::Infallible;
 
 use vtax_workloads::abi::{Mailbox, Op, Status};
 use vtax_workloads::machine::{
     DEVICE_NOTHING, DEVICES_VIRTUAL, DOORBELL, GATE_WRITE_MSR, PORT_NOTHING,
 };
-use vtax_workloads::payload::{accept, tsc};
+use vtax_workloads::payload::{self, accept, tsc};
 use vtax_workloads::{Body, Latencies, MAX_PARAMS, Task};
 
 use crate::probes::MSR_TSC_DEADLINE;
@@ -31,22 +32,35 @@ pub fn serve(mailbox: &mut Mailbox) -> bool {
         },
         _ => return false,
     };
-    if let Some(job) = task.disk_job(&mailbox.params) {
-        disk::serve(mailbox, job);
-        return true;
-    }
-    if let Some(job) = task.net_job(&mailbox.params) {
-        net::serve(mailbox, job);
-        return true;
-    }
+    // The checksum of a request that failed says why.
+    let trouble = if let Some(job) = task.disk_job(&mailbox.params) {
+        disk::serve(mailbox, job)
+            .err()
+            .map(|trouble| trouble as u64)
+    } else if let Some(job) = task.net_job(&mailbox.params) {
+        net::serve(mailbox, job).err().map(|trouble| trouble as u64)
+    } else {
+        serve_alone(mailbox, task);
+        None
+    };
+    mailbox.status = match trouble {
+        None => Status::Done,
+        Some(trouble) => {
+            mailbox.checksum = trouble;
+            Status::Failed
+        }
+    } as u64;
+    true
+}
+
+/// A task that needs no device and cannot fail.
+fn serve_alone(mailbox: &mut Mailbox, task: Task) {
     if mailbox.op == Op::Run as u64 {
         run(mailbox, task);
     } else {
         // For the harness to see whether this clock is the host's.
         (mailbox.tsc_start, mailbox.tsc_end) = (0, tsc());
     }
-    mailbox.status = Status::Done as u64;
-    true
 }
 
 fn run(mailbox: &mut Mailbox, task: Task) {
@@ -141,16 +155,8 @@ fn timed(mailbox: &mut Mailbox, work: impl FnOnce(&Job, &mut Latencies<'_>)) {
         params: mailbox.params,
         arena: mailbox.arena,
     };
-    mailbox.latencies_len = 0;
-    mailbox.latencies_dropped = 0;
-    let mut latencies = Latencies::new(
-        &mut mailbox.latencies,
-        &mut mailbox.latencies_len,
-        &mut mailbox.latencies_dropped,
-    );
-    let start = tsc();
-    work(&job, &mut latencies);
-    mailbox.tsc_start = start;
-    mailbox.tsc_end = tsc();
-    mailbox.checksum = job.iterations;
+    let Ok(()) = payload::timed::<Infallible>(mailbox, |latencies| {
+        work(&job, latencies);
+        Ok(job.iterations)
+    });
 }

@@ -11,7 +11,7 @@ use vtax::guest::layout;
 use vtax::guest::mailbox::{Mailbox, Request};
 use vtax::guest::ram::{Ram, RamConfig};
 use vtax::host::tsc::rdtsc_fenced;
-use vtax_scenarios::plan::{Backing, MIN_MEMORY_BYTES, PageSize, Topology, arena_bytes};
+use vtax_scenarios::plan::{Backing, MIN_MEMORY_BYTES, PageSize, arena_bytes};
 use vtax_workloads::abi::{self, Op};
 use vtax_workloads::machine::RAM_BASE;
 
@@ -73,17 +73,7 @@ pub fn start(image: &Image, first: First) -> anyhow::Result<Start> {
         prefault: false,
         numa_node: None,
     })?;
-    let config = VmConfig {
-        page_size: PageSize::Size2M,
-        topology: Topology {
-            sockets: 1,
-            cores: 1,
-            threads: 1,
-        },
-        vcpus: 1,
-        interrupts: false,
-        halt_poll_nanos: None,
-    };
+    let config = VmConfig::single(PageSize::Size2M);
     let devices = Devices::default();
     let vm = Vm::create(&kvm, &ram, image, &devices, config)?;
     if first == First::Instruction {

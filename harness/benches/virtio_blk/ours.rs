@@ -12,9 +12,7 @@ use vtax::guest::mailbox::Mailbox;
 use vtax::guest::ram::{Ram, RamConfig};
 use vtax::measure::disk;
 use vtax::watchdog::Slot;
-use vtax_scenarios::plan::{
-    self, Backing, Completion, DiskBacking, DiskDevice, PageSize, Topology,
-};
+use vtax_scenarios::plan::{self, Backing, Completion, DiskBacking, DiskDevice, PageSize};
 use vtax_workloads::machine::{DEVICE_BLOCK, DEVICES_VIRTUAL, RAM_BASE};
 
 use super::{DISK_BYTES, Disk, Figures, MEMORY};
@@ -52,17 +50,7 @@ pub fn with(
         read_only: true,
     };
     let devices = Devices::new(&ram, &disk::devices(&plan, Arc::new(backend)))?;
-    let config = VmConfig {
-        page_size: PageSize::Size2M,
-        topology: Topology {
-            sockets: 1,
-            cores: 1,
-            threads: 1,
-        },
-        vcpus: 1,
-        interrupts: false,
-        halt_poll_nanos: None,
-    };
+    let config = VmConfig::single(PageSize::Size2M);
     let kvm = embedded::open()?;
     let vm = Vm::create(&kvm, &ram, image, &devices, config)?;
     disk::seat(&ram, 0, &plan, DEVICES_VIRTUAL + DEVICE_BLOCK * 4096)?;

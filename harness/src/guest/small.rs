@@ -2,7 +2,7 @@
 
 use kvm_ioctls::Kvm;
 use vtax_scenarios::memory::{MIN_MEMORY_BYTES, arena_bytes};
-use vtax_scenarios::plan::{Backing, PageSize, Topology};
+use vtax_scenarios::plan::{Backing, PageSize};
 use vtax_workloads::abi::Op;
 use vtax_workloads::machine::RAM_BASE;
 
@@ -65,17 +65,7 @@ impl SmallGuest<'_> {
             prefault: false,
             numa_node: None,
         })?;
-        let config = VmConfig {
-            page_size: PageSize::Size4K,
-            topology: Topology {
-                sockets: 1,
-                cores: 1,
-                threads: 1,
-            },
-            vcpus: 1,
-            interrupts: false,
-            halt_poll_nanos: None,
-        };
+        let config = VmConfig::single(PageSize::Size4K);
         let devices = Devices::default();
         let vm = Vm::create(kvm, &ram, image, &devices, config)?;
         let mailbox = Mailbox::new(&ram, layout::mailbox(0));

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use vtax_scenarios::plan::Cell;
 use vtax_workloads::Family;
 
 use super::words::Badge;
-use crate::devices::{Comparison, DISK, others};
+use crate::devices::{Comparison, others};
 use crate::export::figures::{NONE, Outcome, figure, nanos};
 use crate::result::{CellResult, Direction, Interval, Results, SideSummary};
+use crate::store::Run;
 
 /// The table.
-pub(super) struct Devices<'a> {
+pub(super) struct Devices {
     /// The devices, by their names in scenarios.
-    pub columns: Vec<&'a str>,
+    pub columns: Vec<&'static str>,
     pub rows: Vec<Row>,
     /// Whether some line sets a paravirtual device against an emulated one.
     pub compared: bool,
@@ -43,28 +45,31 @@ pub(super) struct Quotient {
     pub badge: Badge,
 }
 
-impl<'a> Devices<'a> {
+impl Devices {
     /// The table of all measured cells whose workload is on a disk or a link.
-    pub fn new(results: &'a Results) -> Self {
+    pub fn new(run: &Run, results: &Results) -> Self {
         type Work<'a> = (&'a str, BTreeMap<&'a str, &'a str>);
-        let mut groups: BTreeMap<Work<'_>, Vec<&CellResult>> = BTreeMap::new();
+        let mut groups: BTreeMap<Work<'_>, Vec<(&'static str, &CellResult)>> = BTreeMap::new();
         let mut columns = BTreeSet::new();
-        for cell in results.cells.iter().filter(|cell| is_device(cell)) {
-            columns.insert(device(cell));
+        for (cell, result) in run.record.plan.cells.iter().zip(&results.cells) {
+            let Some(device) = device(cell).filter(|_| result.guest.is_some()) else {
+                continue;
+            };
+            columns.insert(device);
             groups
-                .entry((&cell.workload, others(&cell.parameters)))
+                .entry((&result.workload, others(&result.parameters)))
                 .or_default()
-                .push(cell);
+                .push((device, result));
         }
         // The paravirtual device first: `virtio-…` sorts behind `ata-…`.
-        let columns: Vec<&str> = columns.into_iter().rev().collect();
+        let columns: Vec<&'static str> = columns.into_iter().rev().collect();
         let rows: Vec<Row> = groups
             .iter()
             .map(|((workload, others), cells)| {
                 let comparison = results
                     .comparisons
                     .iter()
-                    .find(|it| cells.iter().any(|cell| cell.id == it.virtio));
+                    .find(|it| cells.iter().any(|(_, cell)| cell.id == it.virtio));
                 Row::new(workload, others, cells, &columns, comparison)
             })
             .collect();
@@ -77,37 +82,33 @@ impl<'a> Devices<'a> {
     }
 }
 
-/// Whether the cell was measured, and on a disk or a link.
-fn is_device(cell: &CellResult) -> bool {
-    let family = vtax_workloads::find(&cell.workload).map(|(_, workload)| workload.family);
-    let on_one = matches!(family, Some(Family::Block | Family::Network))
-        || cell.parameters.contains_key(DISK);
-    on_one && cell.guest.is_some()
-}
-
-/// The device as the scenario names it; a scenario that does not vary it has one column.
-fn device(cell: &CellResult) -> &str {
-    cell.parameters.get(DISK).map_or("guest", String::as_str)
+/// The device that the cell's work is done on, as a scenario names it.
+fn device(cell: &Cell) -> Option<&'static str> {
+    match vtax_workloads::find(&cell.workload.name)?.1.family {
+        Family::Block => Some(cell.guest.disk.as_ref()?.device.name()),
+        Family::Network => Some("virtio-net"),
+        _ => None,
+    }
 }
 
 impl Row {
     fn new(
         workload: &str,
         others: &BTreeMap<&str, &str>,
-        cells: &[&CellResult],
+        cells: &[(&str, &CellResult)],
         columns: &[&str],
         comparison: Option<&Comparison>,
     ) -> Self {
         let guest = |column: &&str| {
-            let cell = cells.iter().find(|cell| device(cell) == *column);
-            cell.map_or_else(Figure::none, |cell| {
+            let cell = cells.iter().find(|(device, _)| device == column);
+            cell.map_or_else(Figure::none, |(_, cell)| {
                 let p99 = quantile(cell, |row| Some(row.guest));
                 let cpu = cell.cpu.as_ref().map(|cpu| cpu.guest);
                 Figure::new(cell, cell.guest.as_ref(), p99, cpu)
             })
         };
         // All cells of a line do the same on the host; the first tells it.
-        let native = cells.first().map_or_else(Figure::none, |cell| {
+        let native = cells.first().map_or_else(Figure::none, |(_, cell)| {
             let p99 = quantile(cell, |row| row.native);
             let cpu = cell.cpu.as_ref().map(|cpu| cpu.native);
             Figure::new(cell, cell.native.as_ref(), p99, cpu)

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 pub use headline::headline;
 use vtax_scenarios::plan::{Cell, DiskBacking};
-use vtax_workloads::Family;
 
+use crate::devices::is_on_disk;
 use crate::record::NotMeasured;
 use crate::result::{Interval, Verdict};
 use crate::stats::boot::Question;
@@ -138,9 +138,7 @@ pub fn judge(
 /// Whether the cell's disk has no device behind it.
 fn is_memory_disk(cell: &Cell) -> bool {
     let disk = cell.guest.disk.as_ref();
-    disk.is_some_and(|disk| disk.backing == DiskBacking::Memory)
-        && vtax_workloads::find(&cell.workload.name)
-            .is_some_and(|(_, workload)| workload.family == Family::Block)
+    is_on_disk(cell) && disk.is_some_and(|disk| disk.backing == DiskBacking::Memory)
 }
 
 /// What a reader must know of the boots behind a result, each a sentence with a space before it.

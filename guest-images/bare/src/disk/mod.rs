@@ -10,31 +10,23 @@ mod ata;
 pub mod dma;
 mod virtio;
 
-use vtax_workloads::Latencies;
-use vtax_workloads::abi::{Mailbox, Op, Status};
+use vtax_workloads::abi::{Mailbox, Op};
 use vtax_workloads::block::engine::{self, Drive};
 use vtax_workloads::block::{DRIVER_BYTES, DiskTrouble as Trouble, Job, fill};
 use vtax_workloads::machine::{
     AREA_DISK_SEAT, AREA_MAILBOX, DISK_ATA, DISK_VIRTIO_INTERRUPT, DISK_VIRTIO_POLL, DiskSeat,
 };
-use vtax_workloads::payload::tsc;
+use vtax_workloads::payload;
 
 use crate::vcpu::Vcpu;
 
 /// Carries out a request for a block task.
-pub fn serve(mailbox: &mut Mailbox, job: Job) {
-    let result = if mailbox.op == Op::Setup as u64 {
+pub fn serve(mailbox: &mut Mailbox, job: Job) -> Result<(), Trouble> {
+    if mailbox.op == Op::Setup as u64 {
         set_up(mailbox, job)
     } else {
         run(mailbox, job)
-    };
-    mailbox.status = match result {
-        Ok(()) => Status::Done,
-        Err(trouble) => {
-            mailbox.checksum = trouble as u64;
-            Status::Failed
-        }
-    } as u64;
+    }
 }
 
 fn set_up(mailbox: &Mailbox, job: Job) -> Result<(), Trouble> {
@@ -78,19 +70,9 @@ fn timed<D: Drive<Error = Trouble>>(
     drive: &mut D,
 ) -> Result<(), Trouble> {
     let (iterations, seed) = (mailbox.iterations, mailbox.seed);
-    mailbox.latencies_len = 0;
-    mailbox.latencies_dropped = 0;
-    let mut latencies = Latencies::new(
-        &mut mailbox.latencies,
-        &mut mailbox.latencies_len,
-        &mut mailbox.latencies_dropped,
-    );
-    let start = tsc();
-    let checksum = engine::work(job, bytes, iterations, seed, drive, &mut latencies)?;
-    mailbox.tsc_start = start;
-    mailbox.tsc_end = tsc();
-    mailbox.checksum = checksum;
-    Ok(())
+    payload::timed(mailbox, |latencies| {
+        engine::work(job, bytes, iterations, seed, drive, latencies)
+    })
 }
 
 /// What the harness told this vCPU of its disk.

@@ -12,7 +12,8 @@ use vtax_workloads::machine::{DISK_VIRTIO_POLL, DiskSeat};
 
 use super::dma::{ArenaPages, PAGES_OFFSET};
 use super::{Buffers, Trouble};
-use crate::vcpu::{Count, Vcpu};
+use crate::interrupt::halt_until_used;
+use crate::vcpu::Vcpu;
 
 /// Descriptors: three for each request.
 const QUEUE_SIZE: usize = 256;
@@ -165,18 +166,6 @@ impl Disk {
         let status = self.driver.transport.get_status();
         status.contains(DeviceStatus::DEVICE_NEEDS_RESET)
     }
-
-    /// Waits for the device's interrupt, halted, unless there is an answer already.
-    fn sleep(&mut self) {
-        let seen = self.vcpu.counters().device;
-        self.driver.queue.set_dev_notify(true);
-        // The device must see that an interrupt is wanted before this looks for the last time.
-        fence(Ordering::SeqCst);
-        if !self.driver.queue.can_pop() {
-            self.vcpu.halt_until_moved(Count::Device, seen);
-        }
-        self.driver.queue.set_dev_notify(false);
-    }
 }
 
 impl Drive for Disk {
@@ -259,7 +248,7 @@ impl Drive for Disk {
                     continue;
                 }
             } else {
-                self.sleep();
+                halt_until_used(&mut self.driver.queue, self.vcpu);
             }
             // A device that has given up says so in its status, and answers nothing any more.
             if !self.driver.queue.can_pop() && self.has_given_up() {

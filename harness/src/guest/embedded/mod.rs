@@ -63,6 +63,24 @@ pub struct VmConfig {
     pub halt_poll_nanos: Option<u64>,
 }
 
+impl VmConfig {
+    /// One vCPU, without an interrupt controller.
+    #[must_use]
+    pub const fn single(page_size: PageSize) -> Self {
+        Self {
+            page_size,
+            topology: Topology {
+                sockets: 1,
+                cores: 1,
+                threads: 1,
+            },
+            vcpus: 1,
+            interrupts: false,
+            halt_poll_nanos: None,
+        }
+    }
+}
+
 /// Opens /dev/kvm.
 ///
 /// # Errors
