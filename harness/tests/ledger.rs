@@ -10,7 +10,7 @@ mod planted;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
-use planted::{BOOTS, measure};
+use planted::measure;
 use vtax::measure::plant::{Planted, Rival};
 use vtax::rig::Rig;
 use vtax_reports::ledger::Cause;
@@ -61,11 +61,8 @@ fn planted_exits_are_counted_to_the_last_and_named_as_port_exits() {
 #[test]
 fn a_rival_s_cpu_time_is_found_again_as_waiting_for_a_cpu() {
     with_rig(|rig| {
-        let rival = Rival::on(rig.cpus[0]).unwrap();
+        let rival = Rival::on(rig.cpus[0], 0.3).unwrap();
         let outcome = measure(rig, Planted::Rival(&rival)).unwrap();
-        let blocks = outcome.guest_iterations / outcome.block_iterations;
-        assert!(blocks >= u64::from(BOOTS), "{blocks}");
-        assert!(rival.cpu_nanos() > 0);
         let Some(waiting) = outcome.entry(Cause::RunDelay) else {
             let told = |it: &&vtax_reports::ledger::Unaccounted| it.cause == Cause::RunDelay;
             let untold = outcome.ledger.unaccounted.iter().find(told).unwrap();

@@ -75,6 +75,9 @@ counters! {
     RunDelay = "run_delay_ns",
     /// Nanoseconds that are neither CPU time nor run delay: what the hypervisor below took.
     Missing = "missing_ns",
+    /// Nanoseconds that are neither CPU time nor run delay in a block in which the thread gave up the CPU by itself:
+    /// asleep, or taken by the hypervisor below meanwhile. 0 where it did not.
+    Asleep = "asleep_ns",
     /// Nanoseconds of CPU time of the thread, guest and host together.
     CpuTime = "cpu_ns",
     /// Nanoseconds of CPU time of all I/O threads of the guest; no value on the host's side, which has none.

@@ -105,6 +105,8 @@ impl Digest {
         counted: impl Fn(u32) -> &'a [CounterRow],
     ) -> Self {
         let question = Question::of(&cell.workload.name);
+        let per_side = vtax_workloads::find(&cell.workload.name)
+            .is_some_and(|(_, workload)| workload.task().is_some());
         let boots_unsettled = boots
             .iter()
             .filter(|boot| is_unsettled(&boot.blocks))
@@ -123,7 +125,8 @@ impl Digest {
             .filter_map(|(samples, (boot, _))| {
                 let number = samples.blocks.first()?.boot;
                 let rows = counted(number);
-                BootAccount::new(&samples.blocks, rows, &boot.counting, nanos_per_tick)
+                let counting = &boot.counting;
+                BootAccount::new(&samples.blocks, rows, counting, nanos_per_tick, per_side)
             })
             .collect();
         let mut left_out = BTreeMap::new();

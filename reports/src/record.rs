@@ -76,6 +76,8 @@ pub enum CostOf {
     MmioExit,
     /// An exit that KVM answers itself.
     KernelExit,
+    /// An instruction that KVM emulates on top of an exit.
+    Emulation,
     /// A host interrupt while the guest runs: what it takes longer than one while a host thread runs.
     InterruptExit,
     /// A page fault of the guest that KVM fixes: what a first touch takes longer in the guest than on the host.

@@ -32,7 +32,7 @@ impl Plan {
     }
 }
 
-const COLUMNS: usize = 13;
+const COLUMNS: usize = 14;
 
 /// What a plan will do, for people: its cells, boots, blocks and the time that they take at least.
 #[must_use]
@@ -66,6 +66,7 @@ pub fn explain(plan: &Plan) -> String {
             "backing",
             "baseline",
             "guest pages",
+            "halt poll",
             "disk",
             "net",
             "boots",
@@ -107,6 +108,7 @@ fn row(cell: &Cell) -> [String; COLUMNS] {
             .map_or("same", backing_text)
             .to_owned(),
         page_size_text(guest.page_size).to_owned(),
+        guest.halt_poll_nanos.map_or(String::new(), duration_text),
         guest.disk.as_ref().map_or(String::new(), disk_text),
         guest.net.as_ref().map_or(String::new(), net_text),
         format!("{}–{}", measure.pilot_boots, measure.max_boots),

@@ -39,15 +39,13 @@ name = "cpu-hash"
 "#;
 
 /// Boots of a cell.
-pub const BOOTS: u32 = 10;
+const BOOTS: u32 = 10;
 
 /// What came of a cell with a planted loss.
 #[derive(Debug)]
 pub struct Outcome {
     /// The account.
     pub ledger: Ledger,
-    /// Units of work of all guest blocks, the warm-up included.
-    pub guest_iterations: u64,
     /// Units of work of one block.
     pub block_iterations: u64,
 }
@@ -87,9 +85,6 @@ pub fn measure(rig: &Rig, planted: Planted<'_>) -> anyhow::Result<Outcome> {
         counters.extend(outcome.counters);
         known = Some(outcome.known);
     }
-    let guest =
-        |sample: &&vtax_reports::record::Sample| sample.side == vtax_reports::record::Side::Guest;
-    let guest_iterations = samples.iter().filter(guest).map(|it| it.iterations).sum();
     let record = RunRecord {
         schema: SCHEMA,
         vtax_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -112,7 +107,6 @@ pub fn measure(rig: &Rig, planted: Planted<'_>) -> anyhow::Result<Outcome> {
         ledger: cell
             .and_then(|cell| cell.ledger)
             .context("fewer than two boots count")?,
-        guest_iterations,
-        block_iterations: known.context("no boot")?.iterations,
+        block_iterations: known.context("no boot")?.guest.iterations,
     })
 }

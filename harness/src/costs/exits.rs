@@ -50,7 +50,9 @@ pub(super) fn measure(
         CostOf::MmioExit,
         bench.answered("lat-mmio", |done| done.mmio)?,
     );
-    costs.insert(CostOf::KernelExit, bench.kernel_exit()?);
+    let (exit, emulation) = bench.within_kvm()?;
+    costs.insert(CostOf::KernelExit, exit);
+    costs.insert(CostOf::Emulation, emulation);
     let (host, guest) = bench.faults()?;
     costs.insert(CostOf::HostFault, host);
     costs.insert(CostOf::GuestFault, guest);
@@ -111,25 +113,63 @@ impl Bench<'_, '_> {
         ))
     }
 
-    /// CPUID, where it exits: an exit that KVM answers itself.
-    fn kernel_exit(&mut self) -> Result<UnitCost, RigError> {
-        let nanos = batches(|| {
-            let (nanos, _, counts) = self.ask(On::Guest, "lat-cpuid", EXITS)?;
-            let exits = counts
-                .get(Counter::KvmExits)
-                .filter(|&exits| exits >= EXITS);
-            Ok::<_, RigError>(exits.map(|_| nanos / EXITS as f64))
+    /// Exits that KVM answers itself, and instructions that it emulates meanwhile. CPUID is the plain exit; where it does
+    /// not leave the guest, an ioeventfd kick is, less the store that KVM emulates for it. The way to ring 0 and an MSR
+    /// write there are exits and, where KVM emulates ring 0, instructions beside them.
+    fn within_kvm(&mut self) -> Result<(UnitCost, UnitCost), RigError> {
+        let mut emulations = Vec::new();
+        let mut how = "CPUID; what CPUID itself takes is part of it";
+        let exits = batches(|| {
+            let msr = self.within("lat-msr")?;
+            let mut plain = self.within("lat-cpuid")?;
+            if plain.exits < 1.0 {
+                plain = self.within("lat-kick")?;
+                how = "ioeventfd kicks, less the store that KVM emulates for each";
+            }
+            let prices = Prices::of(plain, msr);
+            emulations.extend(prices.and_then(|prices| prices.emulation));
+            Ok::<_, RigError>(prices.map(|prices| prices.exit))
         })?;
-        if nanos.is_empty() {
-            return Ok(UnitCost::Unavailable(match self.kvm {
-                Some(_) => "CPUID does not leave the guest on this host".to_owned(),
-                None => "this KVM does not count exits".to_owned(),
-            }));
+        if exits.is_empty() {
+            let why = match self.kvm {
+                Some(_) => "this KVM counts neither CPUID nor kicks as exits",
+                None => "this KVM does not count exits",
+            };
+            let unavailable = UnitCost::Unavailable(why.to_owned());
+            return Ok((unavailable.clone(), unavailable));
         }
-        Ok(measured(
-            nanos,
-            format!("batches of {EXITS} CPUID; what CPUID itself takes is part of it"),
+        let emulation = if emulations.is_empty() {
+            let why =
+                "this KVM does not emulate ring 0: what it emulates is part of the exits' price";
+            UnitCost::Unavailable(why.to_owned())
+        } else {
+            measured(
+                emulations,
+                format!(
+                    "batches of {EXITS} MSR writes with the way to ring 0 and back, less their exits, over the \
+                     instructions that KVM emulated"
+                ),
+            )
+        };
+        Ok((
+            measured(exits, format!("batches of {EXITS} {how}")),
+            emulation,
         ))
+    }
+
+    /// What an operation that KVM answers itself takes, and what KVM counts for it.
+    fn within(&mut self, workload: &str) -> Result<Within, RigError> {
+        let (nanos, _, counts) = self.ask(On::Guest, workload, EXITS)?;
+        let each = |counter| {
+            counts
+                .get(counter)
+                .map_or(0.0, |it| it as f64 / EXITS as f64)
+        };
+        Ok(Within {
+            nanos: nanos / EXITS as f64,
+            exits: each(Counter::KvmExits),
+            emulations: each(Counter::KvmEmulations),
+        })
     }
 
     /// First touches on the host, and what they take longer in the guest.
@@ -205,6 +245,44 @@ impl Bench<'_, '_> {
     }
 }
 
+/// An operation that KVM answers itself.
+#[derive(Clone, Copy)]
+struct Within {
+    nanos: f64,
+    exits: f64,
+    emulations: f64,
+}
+
+/// What an exit costs, and an emulated instruction where there are any.
+#[derive(Clone, Copy)]
+struct Prices {
+    exit: f64,
+    emulation: Option<f64>,
+}
+
+impl Prices {
+    /// From two operations that differ in how many instructions are emulated for an exit: two equations, two unknowns.
+    /// `None` where exits are not counted.
+    fn of(plain: Within, other: Within) -> Option<Self> {
+        if plain.exits < 1.0 {
+            return None;
+        }
+        // More of them by exit than the plain operation has: without that the two equations are one.
+        let more = other.emulations * plain.exits - plain.emulations * other.exits;
+        if more < 1.0 {
+            return Some(Self {
+                exit: plain.nanos / plain.exits,
+                emulation: None,
+            });
+        }
+        let emulation = (other.nanos * plain.exits - plain.nanos * other.exits) / more;
+        Some(Self {
+            exit: (plain.nanos - plain.emulations * emulation) / plain.exits,
+            emulation: Some(emulation),
+        })
+    }
+}
+
 /// Interrupts every CPU that runs a thread of this process, again and again.
 fn interrupt_until(stop: &AtomicBool, cpu: u32) {
     // Where it cannot be pinned, it interrupts all the same whenever it runs elsewhere than the guest.
@@ -219,4 +297,25 @@ fn interrupt_until(stop: &AtomicBool, cpu: u32) {
 
 fn measured(nanos: Vec<f64>, how: String) -> UnitCost {
     UnitCost::Measured { nanos, how }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_operations_tell_what_an_exit_and_an_emulation_cost() {
+        let within = |exits: f64, emulations: f64| Within {
+            nanos: exits * 6_000.0 + emulations * 1_200.0,
+            exits,
+            emulations,
+        };
+        let prices = Prices::of(within(1.0, 1.0), within(2.0, 9.0)).unwrap();
+        assert!((prices.exit - 6_000.0).abs() < 1e-6);
+        assert!((prices.emulation.unwrap() - 1_200.0).abs() < 1e-6);
+        // Hardware runs ring 0 itself.
+        let prices = Prices::of(within(1.0, 0.0), within(1.0, 0.0)).unwrap();
+        assert_eq!((prices.exit, prices.emulation), (6_000.0, None));
+        assert!(Prices::of(within(0.0, 0.0), within(2.0, 9.0)).is_none());
+    }
 }

@@ -45,7 +45,7 @@ pub struct Prices {
 pub fn measure(rig: &Rig) -> Result<Prices, RigError> {
     let here = rig.cpus.first().copied();
     let _pinned = here.map(|cpu| Pinned::to(&[cpu])).transpose()?;
-    let mut prices = SmallGuest::with(&rig.kvm, &rig.image, |guest| {
+    let mut prices = SmallGuest::with_interrupts(&rig.kvm, &rig.image, |guest| {
         let counters = Counters::new(&guest.vcpu);
         let mut prices = Prices {
             counters_unavailable: counters.unavailable().clone(),
@@ -68,6 +68,7 @@ fn of_the_scheduler() -> BTreeMap<Counter, String> {
         if *source == "run delay" {
             missing.insert(Counter::RunDelay, why.clone());
             missing.insert(Counter::Missing, why.clone());
+            missing.insert(Counter::Asleep, why.clone());
         }
     }
     if !probe.is_virtualized() {

@@ -88,6 +88,7 @@ impl Counters {
             ),
             (Counter::RunDelay, disturbance.run_delay_nanos),
             (Counter::Missing, disturbance.missing_nanos),
+            (Counter::Asleep, disturbance.asleep_nanos),
             (Counter::CpuTime, Some(disturbance.cpu_nanos)),
             (Counter::IoCpuTime, exits.io_nanos),
             (Counter::MinorFaults, Some(disturbance.minor_faults)),

@@ -58,6 +58,31 @@ impl SmallGuest<'_> {
         image: &Image,
         work: impl FnOnce(&mut SmallGuest<'_>) -> Result<T, RigError>,
     ) -> Result<T, RigError> {
+        Self::of(kvm, image, VmConfig::single(PageSize::Size4K), work)
+    }
+
+    /// The same for a guest that has an interrupt controller, and a doorbell that KVM answers itself.
+    ///
+    /// # Errors
+    /// As [`Self::with`].
+    pub fn with_interrupts<T>(
+        kvm: &Kvm,
+        image: &Image,
+        work: impl FnOnce(&mut SmallGuest<'_>) -> Result<T, RigError>,
+    ) -> Result<T, RigError> {
+        let config = VmConfig {
+            interrupts: true,
+            ..VmConfig::single(PageSize::Size4K)
+        };
+        Self::of(kvm, image, config, work)
+    }
+
+    fn of<T>(
+        kvm: &Kvm,
+        image: &Image,
+        config: VmConfig,
+        work: impl FnOnce(&mut SmallGuest<'_>) -> Result<T, RigError>,
+    ) -> Result<T, RigError> {
         let ram = Ram::map(&RamConfig {
             address: RAM_BASE,
             len: MIN_MEMORY_BYTES,
@@ -65,9 +90,9 @@ impl SmallGuest<'_> {
             prefault: false,
             numa_node: None,
         })?;
-        let config = VmConfig::single(PageSize::Size4K);
         let devices = Devices::default();
         let vm = Vm::create(kvm, &ram, image, &devices, config)?;
+        let _doorbell = config.interrupts.then(|| vm.doorbell()).transpose()?;
         let mailbox = Mailbox::new(&ram, layout::mailbox(0));
         let mut vcpu = vm.vcpu(0)?;
         vcpu.watched(Slot::for_this_thread()?);

@@ -101,6 +101,8 @@ pub struct Disturbance {
     /// Time in which the thread ran by its own account but not by the wall clock's; `None` on bare metal and where
     /// the thread slept.
     pub missing_nanos: Option<u64>,
+    /// Time that is neither CPU time nor run delay where the thread slept, and 0 where it did not.
+    pub asleep_nanos: Option<u64>,
     /// Steal of this CPU in ticks of 10 ms; `None` on bare metal and after a migration.
     pub steal_ticks: Option<u64>,
     /// Length of the block.
@@ -241,6 +243,9 @@ impl Disturbance {
         let accounted = end.cpu_nanos.saturating_sub(start.cpu_nanos);
         let grown = |of: fn(&Usage) -> u64| of(&end.usage).saturating_sub(of(&start.usage));
         let voluntary_switches = grown(|usage| usage.voluntary);
+        let slept = voluntary_switches > 0;
+        let off_cpu =
+            run_delay_nanos.map(|delay| wall_nanos.saturating_sub(accounted).saturating_sub(delay));
         Self {
             cpu: end.cpu,
             migrated: end.cpu != start.cpu,
@@ -250,9 +255,8 @@ impl Disturbance {
             major_faults: grown(|usage| usage.major_faults),
             cpu_nanos: accounted,
             run_delay_nanos,
-            missing_nanos: run_delay_nanos
-                .filter(|_| virtualized && voluntary_switches == 0)
-                .map(|delay| wall_nanos.saturating_sub(accounted).saturating_sub(delay)),
+            missing_nanos: off_cpu.filter(|_| virtualized && !slept),
+            asleep_nanos: off_cpu.map(|nanos| if slept { nanos } else { 0 }),
             steal_ticks: difference(start.steal_ticks, end.steal_ticks)
                 .filter(|_| start.cpu == end.cpu),
             wall_nanos,

@@ -38,10 +38,40 @@ const BASELINE_BASE: u64 = 0x400_0000_0000;
 /// What is known of a cell once its first boot is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// Units of work in a block.
+    /// Of blocks on the host.
+    pub native: Portion,
+    /// Of blocks in the guest. The same as on the host, but where each side does the work in its own way: one may then be
+    /// a thousand times slower, and its blocks shall last as long all the same.
+    pub guest: Portion,
+}
+
+/// What a block does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Portion {
+    /// Units of work.
     pub iterations: u64,
     /// The checksum that they must come to.
     pub checksum: u64,
+}
+
+impl Known {
+    /// The same on both sides.
+    #[must_use]
+    pub const fn alike(portion: Portion) -> Self {
+        Self {
+            native: portion,
+            guest: portion,
+        }
+    }
+
+    /// What a block of this side does.
+    #[must_use]
+    pub const fn of(&self, side: Side) -> Portion {
+        match side {
+            Side::Guest => self.guest,
+            Side::Native | Side::Control => self.native,
+        }
+    }
 }
 
 /// What the guest's blocks are compared with.

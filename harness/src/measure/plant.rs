@@ -1,14 +1,18 @@
 //! Losses of a known cause and size in guest blocks, to try vtax itself on: `vtax selftest` plants work, the tests and
 //! the benchmark of the account plant exits and a rival.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::host::affinity::{AffinityError, Pinned};
+
+/// How long a rival sleeps at a time: short beside a block, so that each block meets its share.
+const REST: Duration = Duration::from_micros(500);
 
 /// What is planted in guest blocks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,69 +38,67 @@ impl<'a> Planted<'a> {
     }
 }
 
-/// A thread on the vCPU's CPU that burns time during guest blocks, and only then.
+/// A thread on the vCPU's CPU that takes a known share of it during guest blocks, and rests otherwise.
 #[derive(Debug)]
 pub struct Rival {
+    share: f64,
     competing: Arc<AtomicBool>,
-    burning: Arc<AtomicBool>,
     start: Option<Sender<()>>,
-    done: Mutex<Receiver<u64>>,
-    cpu_nanos: AtomicU64,
+    done: Mutex<Receiver<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Rival {
-    /// A rival on this CPU, at rest.
+    /// A rival on this CPU, at rest. `share` of the CPU's time, above 0 and below 1, is what it takes when it competes:
+    /// whenever it has had less than that it wants the CPU, and otherwise it sleeps.
     ///
     /// # Errors
     /// The thread may not run there.
-    pub fn on(cpu: u32) -> Result<Self, AffinityError> {
+    pub fn on(cpu: u32, share: f64) -> Result<Self, AffinityError> {
         let competing = Arc::new(AtomicBool::new(false));
         let (start, started) = channel();
         let (finish, done) = channel();
         // Tried here first, so that the error is the caller's.
         drop(Pinned::to(&[cpu])?);
-        let burning = Arc::new(AtomicBool::new(false));
-        let (goes_on, burns) = (Arc::clone(&competing), Arc::clone(&burning));
+        let goes_on = Arc::clone(&competing);
         let thread = std::thread::spawn(move || {
             let _pinned = Pinned::to(&[cpu]);
             while started.recv().is_ok() {
-                let before = thread_cpu_nanos();
-                burns.store(true, Ordering::Relaxed);
+                let (cpu, wall) = (thread_cpu_nanos(), Instant::now());
                 while goes_on.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
+                    let entitled = share * wall.elapsed().as_nanos() as f64;
+                    if (thread_cpu_nanos() - cpu) as f64 <= entitled {
+                        std::hint::spin_loop();
+                    } else {
+                        std::thread::sleep(REST);
+                    }
                 }
-                if finish.send(thread_cpu_nanos() - before).is_err() {
+                if finish.send(()).is_err() {
                     return;
                 }
             }
         });
         Ok(Self {
+            share,
             competing,
-            burning,
             start: Some(start),
             done: Mutex::new(done),
-            cpu_nanos: AtomicU64::new(0),
             thread: Some(thread),
         })
     }
 
-    /// CPU time that it has burned so far: what the guest lost to it.
+    /// What a guest that needs `native_nanos` of this CPU loses to the rival: of every second that passes, the rival has
+    /// its share.
     #[must_use]
-    pub fn cpu_nanos(&self) -> u64 {
-        self.cpu_nanos.load(Ordering::Relaxed)
+    pub fn loss_nanos(&self, native_nanos: f64) -> f64 {
+        native_nanos * self.share / (1.0 - self.share)
     }
 
     fn compete(&self) -> Competing<'_> {
         self.competing.store(true, Ordering::Relaxed);
-        self.burning.store(false, Ordering::Relaxed);
         if let Some(start) = &self.start {
             // It listens for as long as this value lives.
             let _ = start.send(());
-        }
-        // The block begins against a rival that has the CPU already, not with the moment in which it takes it.
-        while !self.burning.load(Ordering::Relaxed) {
-            std::thread::yield_now();
         }
         Competing(self)
     }
@@ -121,8 +123,8 @@ impl Drop for Competing<'_> {
         let Self(rival) = self;
         rival.competing.store(false, Ordering::Relaxed);
         let done = rival.done.lock().unwrap_or_else(PoisonError::into_inner);
-        let burned = done.recv().unwrap_or_default();
-        rival.cpu_nanos.fetch_add(burned, Ordering::Relaxed);
+        // An error means that the thread is gone.
+        let _ = done.recv();
     }
 }
 
@@ -137,18 +139,19 @@ mod tests {
     use super::*;
     use crate::host::affinity::allowed_cpus;
 
+    /// Whether it gets its share depends on the machine's load; that it rests otherwise does not.
     #[test]
-    fn a_rival_burns_while_it_competes_and_rests_otherwise() {
+    fn a_rival_runs_while_it_competes_and_rests_otherwise() {
         let cpu = allowed_cpus().unwrap()[0];
-        let rival = Rival::on(cpu).unwrap();
+        let rival = Rival::on(cpu, 0.25).unwrap();
         assert!(Planted::Exits(3).compete().is_none());
-        assert_eq!(rival.cpu_nanos(), 0);
         for _ in 0..3 {
-            let before = rival.cpu_nanos();
             let competing = Planted::Rival(&rival).compete();
+            assert!(rival.competing.load(Ordering::Relaxed));
             std::thread::sleep(std::time::Duration::from_millis(5));
             drop(competing);
-            assert!(rival.cpu_nanos() > before);
+            assert!(!rival.competing.load(Ordering::Relaxed));
         }
+        assert_eq!(rival.loss_nanos(3e6), 1e6);
     }
 }

@@ -11,7 +11,7 @@ use vtax_workloads::abi::{LATENCY_SLOTS, Op};
 use vtax_workloads::{Body, Family, Figure, Latencies, Prepare, RunFn, SetupFn, Workload};
 
 use super::block::{Block, Stopwatch};
-use super::boot::{Baseline, Known, Spec};
+use super::boot::{Baseline, Known, Portion, Spec};
 use super::plant::Planted;
 use super::rendezvous::Rendezvous;
 use super::{BootError, calibrate};
@@ -137,8 +137,9 @@ impl Worker<'_> {
                 break;
             }
             for (position, side) in (0..).zip(self.order(round)) {
-                let mut block = self.block(side, known.iterations)?;
-                if block.answer.checksum != known.checksum {
+                let portion = known.of(side);
+                let mut block = self.block(side, portion.iterations)?;
+                if block.answer.checksum != portion.checksum {
                     block.sample.marks = block.sample.marks.union(Marks::CHECKSUM);
                 }
                 if !harvest.settled {
@@ -230,42 +231,58 @@ impl Worker<'_> {
 
     fn find_out(&mut self) -> Result<Known, BootError> {
         let params = &self.spec.cell.workload.params;
-        let clock = self.stopwatch.clock;
         let most = (self.workload.max_iterations)(params);
-        // Where each side has its own way, the guest's may be a thousand times slower: its blocks must not take for ever.
-        let side = match self.workload.body {
-            Body::Shared { .. } => Side::Native,
-            Body::PerSide(_) => Side::Guest,
-        };
-        let wanted = self.spec.cell.measure.block_nanos;
-        if let Some(pace) = self
+        let pace = self
             .workload
             .task()
-            .and_then(|task| task.pace_nanos(params))
-        {
-            let iterations = (wanted / pace).clamp(1, most);
+            .and_then(|task| task.pace_nanos(params));
+        if let Some(pace) = pace {
+            let iterations = (self.spec.cell.measure.block_nanos / pace).clamp(1, most);
             let checksum = iterations;
-            return Ok(Known {
+            return Ok(Known::alike(Portion {
                 iterations,
                 checksum,
-            });
+            }));
         }
-        let iterations = calibrate::iterations(wanted, most, |count| {
+        match self.workload.body {
+            Body::Shared { setup, run } => {
+                let iterations = self.calibrate(Side::Native, most)?;
+                // The reference is this binary's own compilation of the workload: other code, so a miscompiled or
+                // miscomputed payload is noticed.
+                let checksum = self.reference(setup, run, iterations);
+                Ok(Known::alike(Portion {
+                    iterations,
+                    checksum,
+                }))
+            }
+            Body::PerSide(_) => {
+                let iterations = self.calibrate(Side::Guest, most)?;
+                if self.twin.is_none() {
+                    return Ok(Known::alike(self.portion(Side::Guest, iterations)?));
+                }
+                // The host says what the guest's checksum must be.
+                let guest = self.portion(Side::Native, iterations)?;
+                let iterations = self.calibrate(Side::Native, most)?;
+                let native = self.portion(Side::Native, iterations)?;
+                Ok(Known { native, guest })
+            }
+        }
+    }
+
+    /// So many iterations, with the checksum that this side comes to.
+    fn portion(&mut self, side: Side, iterations: u64) -> Result<Portion, BootError> {
+        Ok(Portion {
+            iterations,
+            checksum: self.untimed(side, iterations)?.checksum,
+        })
+    }
+
+    /// How many iterations make a block on this side.
+    fn calibrate(&mut self, side: Side, most: u64) -> Result<u64, BootError> {
+        let clock = self.stopwatch.clock;
+        calibrate::iterations(self.spec.cell.measure.block_nanos, most, |count| {
             self.prepare(side)?;
             Ok(clock.nanos(self.untimed(side, count)?.ticks))
-        })?;
-        let checksum = match self.workload.body {
-            // The reference is this binary's own compilation of the workload: other code, so a miscompiled or
-            // miscomputed payload is noticed.
-            Body::Shared { setup, run } => self.reference(setup, run, iterations),
-            Body::PerSide(_) if self.twin.is_some() => {
-                self.untimed(Side::Native, iterations)?.checksum
-            }
-            Body::PerSide(_) => self.untimed(Side::Guest, iterations)?.checksum,
-        };
-        Ok(Known {
-            iterations,
-            checksum,
         })
     }
 
@@ -289,13 +306,13 @@ impl Worker<'_> {
     /// Runs short blocks on both sides until neither is getting faster on any vCPU.
     fn warm_up(&mut self, known: Known, harvest: &mut Harvest) -> Result<(), BootError> {
         let shared = self.shared;
-        let iterations = (known.iterations / WARM_UP_PART).max(1);
         let mut best = [f64::INFINITY; 2];
         for (pass, unsettled) in (0..).zip(&shared.unsettled) {
             for (position, side) in [(0, Side::Native), (1, Side::Guest)] {
                 if side == Side::Native && !self.workload.has_native_twin() {
                     continue;
                 }
+                let iterations = (known.of(side).iterations / WARM_UP_PART).max(1);
                 let mut block = self.block(side, iterations)?;
                 let ticks = block.answer.ticks as f64;
                 let best = &mut best[usize::from(position)];

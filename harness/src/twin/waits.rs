@@ -10,7 +10,7 @@ use vtax_workloads::Latencies;
 use super::partner::{Words, exact_sleep};
 use super::{Twin, TwinError};
 use crate::guest::mailbox::Request;
-use crate::host::tsc::{TscClock, rdtsc_fenced};
+use crate::host::tsc::{TscClock, rdtsc, rdtsc_fenced};
 
 /// `lat-mailbox`: writes a number and spins until the partner has written it back.
 #[derive(Debug)]
@@ -25,13 +25,13 @@ impl Twin for Mailbox<'_> {
     }
 
     fn run(&mut self, request: &Request, latencies: &mut Latencies<'_>) -> Result<u64, TwinError> {
-        let mut before = rdtsc_fenced();
+        let mut before = rdtsc();
         for number in 1..=request.iterations {
             self.words.call.store(number, Ordering::Release);
             while self.words.reply.load(Ordering::Acquire) != number {
                 std::hint::spin_loop();
             }
-            let now = rdtsc_fenced();
+            let now = rdtsc();
             latencies.record(now - before);
             before = now;
         }

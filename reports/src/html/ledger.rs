@@ -48,6 +48,8 @@ pub(super) struct Segment {
     pub class: &'static str,
     pub x: String,
     pub width: String,
+    /// What the guest saves against native, drawn below the bar's end.
+    pub is_saving: bool,
     pub words: String,
 }
 
@@ -134,35 +136,43 @@ fn stands_out(ledger: &Ledger) -> bool {
 
 impl<'a> Bar<'a> {
     fn new(cell: &'a CellResult, ledger: &Ledger) -> Self {
-        let predicted: f64 = ledger
-            .causes
-            .iter()
-            .map(|entry| entry.loss.value.max(0.0))
-            .sum();
-        let whole = ledger.loss.value.max(predicted).max(f64::MIN_POSITIVE);
+        let sum = |of: fn(f64) -> f64| -> f64 {
+            let values = ledger.causes.iter().map(|entry| of(entry.loss.value));
+            values.sum()
+        };
+        let (more, less) = (sum(|loss| loss.max(0.0)), sum(|loss| (-loss).max(0.0)));
+        // From here back to the measured loss goes what the guest saves.
+        let end = ledger.loss.value + less;
+        let whole = end.max(more).max(f64::MIN_POSITIVE);
         let mut segments = Vec::new();
-        let mut at = 0.0;
-        let mut add = |class, title: &str, value: f64| {
-            let share = value / whole;
-            if share >= VISIBLE {
+        let mut add = |class, title: &str, at: f64, value: f64, is_saving| {
+            if value / whole >= VISIBLE {
                 segments.push(Segment {
                     class,
-                    x: place(at * 100.0),
-                    width: place(share * 100.0),
-                    words: format!("{title}: {} per unit of work", time(value)),
+                    x: place(at / whole * 100.0),
+                    width: place(value / whole * 100.0),
+                    is_saving,
+                    words: format!(
+                        "{title}: {}{} per unit of work",
+                        if is_saving { "−" } else { "" },
+                        time(value)
+                    ),
                 });
             }
-            at += share.max(0.0);
         };
+        let (mut at, mut back) = (0.0, end);
         for entry in &ledger.causes {
-            add(
-                class(entry.cause),
-                entry.cause.title(),
-                entry.loss.value.max(0.0),
-            );
+            let (class, title, loss) = (class(entry.cause), entry.cause.title(), entry.loss.value);
+            if loss >= 0.0 {
+                add(class, title, at, loss, false);
+                at += loss;
+            } else {
+                back += loss;
+                add(class, title, back, -loss, true);
+            }
         }
         let (residual, title) = rest(ledger.finding);
-        add(residual, title, ledger.loss.value - predicted);
+        add(residual, title, at, end - at, false);
         let longer = ledger.loss.value / ledger.native_nanos;
         Self {
             label: &cell.label,
@@ -266,6 +276,7 @@ impl<'a> CostRow<'a> {
                 CostOf::PortExit => "port exit",
                 CostOf::MmioExit => "MMIO exit",
                 CostOf::KernelExit => "exit within KVM",
+                CostOf::Emulation => "emulated instruction",
                 CostOf::InterruptExit => "interrupt exit",
                 CostOf::GuestFault => "guest page fault",
                 CostOf::HostFault => "host page fault",
@@ -322,11 +333,15 @@ const fn class(cause: Cause) -> &'static str {
         Cause::PortExits => "port",
         Cause::MmioExits => "mmio",
         Cause::KernelExits => "kernel",
+        Cause::Emulations => "emulation",
         Cause::InterruptExits => "interrupt",
         Cause::GuestFaults => "guest-fault",
         Cause::HostFaults => "host-fault",
         Cause::ContextSwitches => "switch",
         Cause::RunDelay => "delay",
+        Cause::Asleep => "asleep",
+        Cause::HaltPolling => "polling",
+        Cause::HostWork => "host-work",
         Cause::Missing => "stolen",
         Cause::PageWalks => "walk",
         Cause::CacheMisses => "miss",

@@ -22,13 +22,14 @@ pub struct BootAccount {
 
 impl BootAccount {
     /// The account over the rounds `counting` (ascending) of a boot; `None` where nothing was counted or a side is
-    /// missing.
+    /// missing. `per_side`: each side does the work in its own way.
     #[must_use]
     pub fn new(
         samples: &[Sample],
         counters: &[CounterRow],
         counting: &[u32],
         nanos_per_tick: f64,
+        per_side: bool,
     ) -> Option<Self> {
         let counts = |round: u32| counting.binary_search(&round).is_ok();
         let [mut guest, mut native] = [Work::default(); 2];
@@ -50,6 +51,11 @@ impl BootAccount {
         let events = |cause: &Cause| {
             let mut more = 0.0;
             for row in &rows {
+                // What the host does in its own way is no part of the guest's time; code that both share is.
+                let left_out = is_guest(row.side) || !per_side;
+                if *cause == Cause::HostWork && left_out {
+                    continue;
+                }
                 let events = cause.events(&row.counts)?;
                 more += if is_guest(row.side) {
                     events / guest.iterations

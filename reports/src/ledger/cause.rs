@@ -17,6 +17,8 @@ pub enum Cause {
     MmioExits,
     /// Exits that KVM answers itself: all those that no other cause counts.
     KernelExits,
+    /// Instructions that KVM emulates besides those accesses.
+    Emulations,
     /// Exits for interrupts of the host.
     InterruptExits,
     /// Page faults of the guest that KVM fixes.
@@ -27,6 +29,12 @@ pub enum Cause {
     ContextSwitches,
     /// Waiting for a CPU that others use.
     RunDelay,
+    /// Waiting asleep, for a device or a wake-up.
+    Asleep,
+    /// Polling of KVM before a halted vCPU sleeps.
+    HaltPolling,
+    /// What the host's side does in its own way, and the guest's side does not.
+    HostWork,
     /// What the hypervisor below this host took.
     Missing,
     /// Walks of two page tables in place of one.
@@ -52,11 +60,15 @@ impl Cause {
         Self::PortExits,
         Self::MmioExits,
         Self::KernelExits,
+        Self::Emulations,
         Self::InterruptExits,
         Self::GuestFaults,
         Self::HostFaults,
         Self::ContextSwitches,
         Self::RunDelay,
+        Self::Asleep,
+        Self::HaltPolling,
+        Self::HostWork,
         Self::Missing,
         Self::PageWalks,
         Self::CacheMisses,
@@ -69,11 +81,15 @@ impl Cause {
             Self::PortExits => "port exits",
             Self::MmioExits => "MMIO exits",
             Self::KernelExits => "exits within KVM",
+            Self::Emulations => "emulated instructions",
             Self::InterruptExits => "interrupt exits",
             Self::GuestFaults => "guest page faults",
             Self::HostFaults => "host page faults",
             Self::ContextSwitches => "context switches",
             Self::RunDelay => "waiting for a CPU",
+            Self::Asleep => "asleep",
+            Self::HaltPolling => "halt polling",
+            Self::HostWork => "the host's own system calls",
             Self::Missing => "taken by the hypervisor below",
             Self::PageWalks => "page walks (dTLB misses)",
             Self::CacheMisses => "cache misses (LLC)",
@@ -87,11 +103,14 @@ impl Cause {
             Self::PortExits => Price::Of(CostOf::PortExit),
             Self::MmioExits => Price::Of(CostOf::MmioExit),
             Self::KernelExits => Price::Of(CostOf::KernelExit),
+            Self::Emulations => Price::Of(CostOf::Emulation),
             Self::InterruptExits => Price::Of(CostOf::InterruptExit),
             Self::GuestFaults => Price::Of(CostOf::GuestFault),
             Self::HostFaults => Price::Of(CostOf::HostFault),
             Self::ContextSwitches => Price::Of(CostOf::ContextSwitch),
-            Self::RunDelay | Self::Missing => Price::Time,
+            Self::RunDelay | Self::Asleep | Self::HaltPolling | Self::HostWork | Self::Missing => {
+                Price::Time
+            }
             Self::PageWalks | Self::CacheMisses => Price::Unknown(
                 "they were counted, but what one costs depends on how much of it overlaps with other work",
             ),
@@ -108,14 +127,21 @@ impl Cause {
                 Counter::PortExits,
                 Counter::MmioExits,
                 Counter::KvmIrqExits,
-                Counter::KvmHaltExits,
                 Counter::KvmPageFaultsFixed,
+            ],
+            Self::Emulations => &[
+                Counter::KvmEmulations,
+                Counter::PortExits,
+                Counter::MmioExits,
             ],
             Self::InterruptExits => &[Counter::KvmIrqExits],
             Self::GuestFaults => &[Counter::KvmPageFaultsFixed],
             Self::HostFaults => &[Counter::MinorFaults, Counter::MajorFaults],
             Self::ContextSwitches => &[Counter::VoluntarySwitches, Counter::InvoluntarySwitches],
             Self::RunDelay => &[Counter::RunDelay],
+            Self::Asleep => &[Counter::Asleep],
+            Self::HaltPolling => &[Counter::KvmHaltPoll],
+            Self::HostWork => &[Counter::CpuTime],
             Self::Missing => &[Counter::Missing],
             Self::PageWalks => &[Counter::DtlbMisses],
             Self::CacheMisses => &[Counter::LlcMisses],
@@ -133,9 +159,8 @@ impl Cause {
         let values = values?;
         let events = match self {
             // What is left of all exits; one more is the request's own end, where the guest ran at all.
-            Self::KernelExits => values.split_first().map_or(0, |(all, others)| {
-                all.saturating_sub(others.iter().sum::<u64>() + 1)
-            }),
+            Self::KernelExits => rest(&values).saturating_sub(1),
+            Self::Emulations => rest(&values),
             _ => values.iter().sum(),
         };
         Some(events as f64)
@@ -157,6 +182,13 @@ impl Cause {
     }
 }
 
+/// The first of the values less all others.
+fn rest(values: &[u64]) -> u64 {
+    values.split_first().map_or(0, |(all, others)| {
+        all.saturating_sub(others.iter().sum::<u64>())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,7 +208,6 @@ mod tests {
             (Counter::PortExits, 10),
             (Counter::MmioExits, 20),
             (Counter::KvmIrqExits, 5),
-            (Counter::KvmHaltExits, 0),
         ] {
             counts.set(counter, Some(value));
         }
@@ -185,6 +216,9 @@ mod tests {
         assert_eq!(Cause::KernelExits.events(&counts), Some(34.0));
         assert_eq!(Cause::GuestFaults.events(&counts), Some(30.0));
         assert_eq!(Cause::PageWalks.events(&counts), None);
+        assert_eq!(Cause::Emulations.events(&counts), None);
+        counts.set(Counter::KvmEmulations, Some(90));
+        assert_eq!(Cause::Emulations.events(&counts), Some(60.0));
         // A native block: the vCPU stood still.
         counts.set(Counter::KvmExits, Some(0));
         assert_eq!(Cause::KernelExits.events(&counts), Some(0.0));
