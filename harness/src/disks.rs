@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{Mode, OFlags};
 use vm_memory::VolatileSlice;
 use vtax_scenarios::plan::{self, DiskBacking};
-use vtax_workloads::block::fill;
+use vtax_workloads::block::{Job, fill};
 
 use crate::guest::embedded::devices::disk::{Aligned, Disk, DiskError, SECTOR};
 
@@ -62,6 +62,32 @@ pub enum DisksError {
         /// What it should hold.
         asked: u64,
     },
+    /// A block of the workload's is no block of the disk's, or not one fits.
+    #[error(
+        "the workload's blocks of {block} bytes do not fit a disk of {there} bytes in blocks of {own}: {}",
+        if .block > .there { "name a larger disk" } else { "write a larger block in its params" }
+    )]
+    Block {
+        /// Bytes of the workload's block.
+        block: u64,
+        /// Bytes of the disk's own, smaller than which nothing is read or written.
+        own: u32,
+        /// Bytes of the disk.
+        there: u64,
+    },
+}
+
+/// Whether this job can be done on the disk.
+///
+/// # Errors
+/// [`DisksError::Block`]: the disk has larger blocks, or less room than one.
+pub fn fits(disk: &Disk, job: Job) -> Result<(), DisksError> {
+    let (block, own, there) = (job.block_bytes, disk.block_bytes(), disk.bytes());
+    if block.is_multiple_of(own.into()) && block <= there {
+        Ok(())
+    } else {
+        Err(DisksError::Block { block, own, there })
+    }
 }
 
 /// What tells one disk from another, however guests see it.

@@ -10,6 +10,7 @@
 
 mod binary;
 mod command;
+mod loop_device;
 mod outcome;
 mod run_dir;
 pub mod scenario;
@@ -17,6 +18,7 @@ mod skip;
 mod stage;
 
 pub use command::{Running, Vtax};
+pub use loop_device::LoopDevice;
 pub use outcome::Outcome;
 pub use run_dir::{Row, RunDir};
 pub use stage::Stage;

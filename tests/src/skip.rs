@@ -38,7 +38,7 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// Says that the calling test is skipped. Past libtest, which would keep what a passing test prints to itself.
-fn skip(reason: &str) -> bool {
+pub(crate) fn skip(reason: &str) -> bool {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
     writeln!(std::io::stderr(), "SKIPPED {test}: {reason}").expect("stderr takes a line");

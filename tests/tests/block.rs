@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
-use vtax_tests::{Outcome, Stage};
+use vtax_tests::{LoopDevice, Outcome, Stage};
 
 const MIB: usize = 1 << 20;
 
@@ -142,6 +142,116 @@ fn a_disk_of_the_user_s_is_read_and_left_alone() {
     outcome.complains(&["report.html"]);
     let after = fs::read(stage.path("mine.img")).expect("it is there");
     assert!(after[..MIB] != data[..MIB] && after[MIB..] == data[MIB..]);
+}
+
+#[test]
+fn a_block_device_is_measured_by_naming_it() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    for options in [&[][..], &["--sector-size", "4096"]] {
+        let Some(device) = LoopDevice::attach(2 * MIB as u64, options) else {
+            return;
+        };
+        let path = device.path().display();
+        let guest = format!(
+            "disk = \"virtio-blk\"\ndisk-backing = {{ path = \"{path}\" }}\ndisk-overwrite = true\ndisk-size = \"1MiB\""
+        );
+        let matrix = r#"
+[[workload]]
+name = "block-random"
+params = { access = ["read", "write"] }
+
+[[workload]]
+name = "block-flush"
+
+[matrix]
+"guest.disk" = ["virtio-blk", "ata-pio"]
+"guest.disk-direct" = [true, false]
+"#;
+        let (_, results) = run(&stage, &scenario(&guest, matrix));
+        assert_eq!(cells(&results).len(), 12);
+        every_cell_is_sound(&stage, &results);
+        let kept = fs::read(device.path()).expect("the device is ours again");
+        let (written, rest) = kept.split_at(MIB);
+        assert!(written.iter().any(|&byte| byte != 0) && rest.iter().all(|&byte| byte == 0));
+        fs::remove_dir_all(stage.run_dir("run").path()).expect("the run directory is ours");
+    }
+}
+
+/// The only cell of a run on this disk is not testable, for a reason with these words in it.
+fn refuses(stage: &Stage, outcome: &Outcome, words: &[&str]) {
+    let results = stage.run_dir("run").json("results.json");
+    let [cell] = &cells(&results)[..] else {
+        panic!("one cell: {outcome:?}");
+    };
+    assert_eq!(cell["verdict"], "not_testable", "{cell}");
+    assert_eq!(cell["failed"], false, "{cell}");
+    let reason = cell["reason"].as_str().expect("a reason");
+    for word in words {
+        assert!(reason.contains(word), "{reason}");
+    }
+    outcome.exits(5);
+    fs::remove_dir_all(stage.run_dir("run").path()).expect("the run directory is ours");
+}
+
+#[test]
+fn a_device_that_cannot_serve_is_refused_unharmed() {
+    let Some(stage) = Stage::as_root_with_kvm() else {
+        return;
+    };
+    let attach = |options| LoopDevice::attach(4 * MIB as u64, options);
+    let guest = |device: &LoopDevice| {
+        let path = device.path().display();
+        format!("disk = \"virtio-blk\"\ndisk-backing = {{ path = \"{path}\" }}")
+    };
+    let Some(device) = attach(&["--read-only"]) else {
+        return;
+    };
+    let (_, results) = run(&stage, &scenario(&guest(&device), RANDOM));
+    every_cell_is_sound(&stage, &results);
+    fs::remove_dir_all(stage.run_dir("run").path()).expect("the run directory is ours");
+    let agreed = format!(
+        "{}\ndisk-overwrite = true\ndisk-size = \"1MiB\"",
+        guest(&device)
+    );
+    let (outcome, _) = run(&stage, &scenario(&agreed, RANDOM));
+    refuses(
+        &stage,
+        &outcome,
+        &["is a read-only device", "blockdev --setrw"],
+    );
+    drop(device);
+
+    let Some(device) = attach(&["--sector-size", "4096"]) else {
+        return;
+    };
+    let small = format!("{RANDOM}params = {{ block = \"512B\" }}\n");
+    let (outcome, _) = run(&stage, &scenario(&guest(&device), &small));
+    refuses(
+        &stage,
+        &outcome,
+        &[
+            "blocks of 512 bytes",
+            "blocks of 4096: write a larger block",
+        ],
+    );
+    drop(device);
+
+    // Mounted in a mount namespace that ends with vtax.
+    let Some(device) = LoopDevice::formatted(4 * MIB as u64) else {
+        return;
+    };
+    let before = fs::read(device.path()).expect("it is ours");
+    let mount = format!(
+        "mount -o ro {} /mnt && exec \"$@\"",
+        device.path().display()
+    );
+    stage.file("disk.toml", &scenario(&guest(&device), RANDOM));
+    let wrapper = ["unshare", "--mount", "sh", "-c", &mount, "sh"];
+    let outcome = stage.vtax_under(&wrapper, "run disk.toml --out run").run();
+    refuses(&stage, &outcome, &["is in use: mounted"]);
+    assert!(fs::read(device.path()).expect("it is ours again") == before);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::rendezvous::Rendezvous;
 use super::worker::{Arena, Harvest, Shared, Worker};
 use super::{disk, net};
 use crate::counters::Counters;
-use crate::disks::DisksError;
+use crate::disks::{self, DisksError};
 use crate::guest::embedded::devices::{Devices, DevicesConfig};
 use crate::guest::embedded::{Vm, VmConfig};
 use crate::guest::layout;
@@ -144,6 +144,10 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
         .as_ref()
         .map(|plan| Ok::<_, DisksError>((plan, rig.disks.get(plan)?)))
         .transpose()?;
+    let job = task.and_then(|task| task.disk_job(&spec.cell.workload.params));
+    if let Some(((_, disk), job)) = disk.as_ref().zip(job) {
+        disks::fits(disk, job)?;
+    }
     let config = disk
         .as_ref()
         .map_or_else(DevicesConfig::default, |(plan, disk)| {

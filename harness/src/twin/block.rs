@@ -244,7 +244,7 @@ mod tests {
     use vtax_workloads::{Body, MAX_PARAMS, default_params};
 
     use super::*;
-    use crate::disks::Disks;
+    use crate::disks::{Disks, fits};
 
     const MIB: u64 = 1 << 20;
 
@@ -353,5 +353,11 @@ mod tests {
         std::fs::write(&path, [0; 512]).unwrap();
         let short = disks.get(&plan).unwrap_err().to_string();
         assert!(short.contains("512 bytes"), "{short}");
+        let Some(job) = Task::BlockFlush.disk_job(&[0; MAX_PARAMS]) else {
+            panic!("it has no job");
+        };
+        let tight = fits(&Disk::memory(512).unwrap(), job).unwrap_err();
+        assert!(tight.to_string().contains("a larger disk"), "{tight}");
+        fits(&Disk::memory(4096).unwrap(), job).unwrap();
     }
 }

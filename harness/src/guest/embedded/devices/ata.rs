@@ -305,6 +305,8 @@ impl Drive {
             (83, vec![1 << 14 | 1 << 13 | 1 << 12 | 1 << 10]),
             (86, vec![1 << 13 | 1 << 12 | 1 << 10]),
             (100, halves(sectors, 4)),
+            // Sectors in a block of the disk's own, as a power of two.
+            (106, vec![1 << 14 | block_words(self.disk.block_bytes())]),
         ];
         let sector = &mut self.buffer.bytes()[..SECTOR_BYTES];
         sector.fill(0);
@@ -374,6 +376,15 @@ impl Drive {
 /// How many of the sectors that are left move at once.
 fn chunk(left: u64) -> usize {
     usize::try_from(left).map_or(CHUNK_SECTORS, |left| left.min(CHUNK_SECTORS))
+}
+
+/// The bits of word 106 that say how many sectors one block has: none where it is a sector (ATA/ATAPI-7, 6.17.53).
+fn block_words(block_bytes: u32) -> u16 {
+    // There are fewer than 32 bits, and a block has at least a sector.
+    match u16::try_from((block_bytes / 512).max(1).trailing_zeros()) {
+        Ok(power @ 1..16) => 1 << 13 | power,
+        _ => 0,
+    }
 }
 
 /// The lowest `count` 16-bit parts of a number, the lowest first.
@@ -459,6 +470,9 @@ mod tests {
         assert_eq!(words[120..124], 2048_u32.to_le_bytes());
         assert_eq!(words[200..208], 2048_u64.to_le_bytes());
         assert_eq!(&words[54..58], b"tvxa");
+        // A block is a sector; eight of them in one of 4 KiB.
+        assert_eq!(words[212..214], [0, 0x40]);
+        assert_eq!((block_words(512), block_words(4096)), (0, 0x2003));
     }
 
     #[test]

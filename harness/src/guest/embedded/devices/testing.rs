@@ -1,7 +1,10 @@
 //! A driver in the same process: it sets up a device through its registers and talks to it over memory.
 
 use std::cell::Cell;
-use std::sync::Mutex;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use virtio_bindings::bindings::virtio_mmio as register;
 use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
@@ -14,6 +17,104 @@ use super::server::Lane;
 /// Held by tests that start programs, and by those that must find a file unlocked: a child shares the locks of its parent
 /// from its birth until it becomes another program.
 pub static PROGRAMS: Mutex<()> = Mutex::new(());
+
+/// Says that the calling test is skipped. Past libtest, which would keep what a passing test prints to itself.
+fn skip(reason: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    writeln!(std::io::stderr(), "SKIPPED {test}: {reason}").unwrap();
+}
+
+/// What a program printed, if it went well.
+fn output(program: &str, arguments: &[&str], path: &Path) -> Option<String> {
+    let mut command = Command::new(program);
+    command.args(arguments).arg(path).stderr(Stdio::null());
+    let output = command.output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+/// A loop device on a file of its own. Dropped, it is detached; whoever has it open keeps it until then.
+pub struct LoopDevice {
+    pub path: PathBuf,
+    pub file: PathBuf,
+    _folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl LoopDevice {
+    /// A device of so many bytes, made by losetup with these options. Nothing, said on stderr, where that cannot be.
+    pub fn attach(bytes: u64, options: &[&str]) -> Option<Self> {
+        let alone = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("disk.img");
+        let created = std::fs::File::create(&file).unwrap();
+        created.set_len(bytes).unwrap();
+        let options = [&["--find", "--show"], options].concat();
+        let Some(path) = output("losetup", &options, &file) else {
+            skip("it needs losetup, root and loop devices");
+            return None;
+        };
+        Some(Self {
+            path: path.into(),
+            file,
+            _folder: folder,
+            _alone: alone,
+        })
+    }
+
+    /// Takes the size of its file anew.
+    pub fn resize(&self, bytes: u64) {
+        let file = std::fs::OpenOptions::new().write(true).open(&self.file);
+        file.unwrap().set_len(bytes).unwrap();
+        output("losetup", &["--set-capacity"], &self.path).unwrap();
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        let detached = output("losetup", &["--detach"], &self.path);
+        assert!(detached.is_some() || std::thread::panicking());
+    }
+}
+
+/// A fresh file system at a folder of its own. Dropped, it is unmounted.
+pub struct FileSystem {
+    folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl FileSystem {
+    /// One of this type, without a device. Nothing, said on stderr, where it cannot be mounted.
+    pub fn mount(arguments: &[&str]) -> Option<Self> {
+        let alone = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = [&["-t"], arguments, &["none"]].concat();
+        if output("mount", &arguments, folder.path()).is_none() {
+            skip(&format!("it needs to mount: {}", arguments.join(" ")));
+            return None;
+        }
+        Some(Self {
+            folder,
+            _alone: alone,
+        })
+    }
+
+    /// A file in it, of so many bytes.
+    pub fn file(&self, bytes: u64) -> PathBuf {
+        let path = self.folder.path().join("disk.img");
+        let created = std::fs::File::create(&path).unwrap();
+        created.set_len(bytes).unwrap();
+        path
+    }
+}
+
+impl Drop for FileSystem {
+    fn drop(&mut self) {
+        let unmounted = output("umount", &[], self.folder.path());
+        assert!(unmounted.is_some() || std::thread::panicking());
+    }
+}
 
 /// Bytes of memory that a driver needs.
 pub const MEMORY: usize = 0x40_0000;

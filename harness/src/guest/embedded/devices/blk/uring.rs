@@ -35,6 +35,9 @@ const DISK: Fixed = Fixed(0);
 /// IORING_UNREGISTER_FILES of linux/io_uring.h, which the crate keeps to itself.
 const UNREGISTER_FILES: u8 = 3;
 
+/// Most bytes that are written at once where zeroes have to be written.
+const MOST_ZEROED: usize = 1 << 20;
+
 /// Most bytes of a request whose buffers are not aligned as the disk wants them. A guest that knows the block size makes
 /// none; one that makes nothing else shall not take the host's memory.
 const MOST_BOUNCED: usize = 1 << 20;
@@ -75,11 +78,35 @@ enum Work {
         /// The first vector that is not yet done with.
         vector: usize,
     },
-    Punch {
+    Clear {
         offset: u64,
         len: u64,
-        mode: i32,
+        way: Clearing,
     },
+    /// Writing zeroes, as many at once as the buffer holds.
+    Fill { offset: u64, left: u64 },
+}
+
+/// How a stretch is cleared. What the disk does not know how to do is done in the next way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clearing {
+    /// Give the space back, if that is possible. There is no next way: the contents do not matter, the space would.
+    Discard,
+    /// Give the space back and read as zeroes. A LUKS volume, for one, does not: that would show which blocks are in use.
+    Unmap,
+    /// Read as zeroes. Any block device does; some file systems do not.
+    Zero,
+}
+
+impl Clearing {
+    /// The mode of fallocate(2).
+    fn mode(self) -> i32 {
+        libc::FALLOC_FL_KEEP_SIZE
+            | match self {
+                Self::Discard | Self::Unmap => libc::FALLOC_FL_PUNCH_HOLE,
+                Self::Zero => libc::FALLOC_FL_ZERO_RANGE,
+            }
+    }
 }
 
 impl Queueing {
@@ -143,20 +170,17 @@ impl Queueing {
             Operation::Read { offset } => own.transfer(false, offset, chain, memory, &self.disk)?,
             Operation::Write { offset } => own.transfer(true, offset, chain, memory, &self.disk)?,
             Operation::Flush => Ok(Work::Flush),
-            Operation::Discard { offset, len } => Ok(Work::Punch {
-                offset,
-                len,
-                mode: libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
-            }),
-            Operation::WriteZeroes { offset, len, unmap } => Ok(Work::Punch {
-                offset,
-                len,
-                mode: if unmap {
-                    libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE
+            Operation::Discard { offset, len } => {
+                own.clear(offset, len, Clearing::Discard, &self.disk)
+            }
+            Operation::WriteZeroes { offset, len, unmap } => {
+                let way = if unmap {
+                    Clearing::Unmap
                 } else {
-                    libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE
-                },
-            }),
+                    Clearing::Zero
+                };
+                own.clear(offset, len, way, &self.disk)
+            }
             Operation::Identify => {
                 memory.scatter(&chain.writable, &SERIAL)?;
                 Err(VIRTIO_BLK_S_OK)
@@ -236,6 +260,48 @@ impl Queueing {
 }
 
 impl Slot {
+    /// Forgets the request before.
+    fn begin(&mut self) {
+        self.vectors.clear();
+        self.scatter.clear();
+        self.bounce = None;
+    }
+
+    /// The error is a status.
+    fn clear(&mut self, offset: u64, len: u64, way: Clearing, disk: &Disk) -> Result<Work, u32> {
+        self.begin();
+        if whole_blocks(disk, offset, len) {
+            Ok(Work::Clear { offset, len, way })
+        } else {
+            Err(VIRTIO_BLK_S_IOERR)
+        }
+    }
+
+    /// Goes on with the next way to clear a stretch; returns the request's status where there is none.
+    fn clear_otherwise(&mut self, offset: u64, len: u64, way: Clearing) -> Option<u32> {
+        self.work = match way {
+            Clearing::Discard => return Some(VIRTIO_BLK_S_UNSUPP),
+            Clearing::Unmap => Work::Clear {
+                offset,
+                len,
+                way: Clearing::Zero,
+            },
+            Clearing::Zero => {
+                let at_once = usize::try_from(len).map_or(MOST_ZEROED, |len| len.min(MOST_ZEROED));
+                let Ok(mut zeroes) = Aligned::new(at_once) else {
+                    return Some(VIRTIO_BLK_S_IOERR);
+                };
+                self.vectors.push(libc::iovec {
+                    iov_base: zeroes.bytes().as_mut_ptr().cast(),
+                    iov_len: at_once,
+                });
+                self.bounce = Some(zeroes);
+                Work::Fill { offset, left: len }
+            }
+        };
+        None
+    }
+
     /// Points the vectors at the chain's buffers, or at a buffer of our own where the disk does not take them as they are.
     /// The inner error is a status.
     fn transfer(
@@ -252,13 +318,10 @@ impl Slot {
             &chain.writable
         };
         let left = total(segments);
-        let block = u64::from(disk.block_bytes());
-        if !offset.is_multiple_of(block) || !left.is_multiple_of(block) {
+        self.begin();
+        if !whole_blocks(disk, offset, left) {
             return Ok(Err(VIRTIO_BLK_S_IOERR));
         }
-        self.vectors.clear();
-        self.scatter.clear();
-        self.bounce = None;
         let mut aligned = true;
         for &segment in segments {
             let slice = memory.segment(segment)?;
@@ -311,9 +374,12 @@ impl Slot {
     fn entry(&self) -> Entry {
         match self.work {
             Work::Flush => opcode::Fsync::new(DISK).flags(FsyncFlags::DATASYNC).build(),
-            Work::Punch { offset, len, mode } => opcode::Fallocate::new(DISK, len)
+            Work::Clear { offset, len, way } => opcode::Fallocate::new(DISK, len)
                 .offset(offset)
-                .mode(mode)
+                .mode(way.mode())
+                .build(),
+            Work::Fill { offset, .. } => opcode::Writev::new(DISK, self.vectors.as_ptr(), 1)
+                .offset(offset)
                 .build(),
             Work::Transfer {
                 write,
@@ -344,19 +410,16 @@ impl Slot {
             Err(_) => {
                 return match (-result, self.work) {
                     (error, _) if is_transient(error) => None,
-                    (libc::EOPNOTSUPP, Work::Punch { .. }) => Some(VIRTIO_BLK_S_UNSUPP),
+                    (libc::EOPNOTSUPP, Work::Clear { offset, len, way }) => {
+                        self.clear_otherwise(offset, len, way)
+                    }
                     _ => Some(VIRTIO_BLK_S_IOERR),
                 };
             }
         };
-        let Work::Transfer {
-            offset,
-            left,
-            vector,
-            ..
-        } = &mut self.work
-        else {
-            return Some(VIRTIO_BLK_S_OK);
+        let (offset, left) = match &mut self.work {
+            Work::Flush | Work::Clear { .. } => return Some(VIRTIO_BLK_S_OK),
+            Work::Transfer { offset, left, .. } | Work::Fill { offset, left } => (offset, left),
         };
         if done >= *left {
             return Some(VIRTIO_BLK_S_OK);
@@ -367,18 +430,37 @@ impl Slot {
         }
         *left -= done;
         *offset += done;
-        let mut rest = usize::try_from(done).unwrap_or(usize::MAX);
-        while let Some(part) = self.vectors.get_mut(*vector) {
-            if rest < part.iov_len {
-                part.iov_base = part.iov_base.wrapping_byte_add(rest);
-                part.iov_len -= rest;
-                break;
+        match &mut self.work {
+            Work::Fill { left, .. } => {
+                let left = usize::try_from(*left).unwrap_or(usize::MAX);
+                let part = self.vectors.first_mut()?;
+                part.iov_len = part.iov_len.min(left);
             }
-            rest -= part.iov_len;
-            *vector += 1;
+            Work::Transfer { vector, .. } => advance(&mut self.vectors, vector, done),
+            Work::Flush | Work::Clear { .. } => {}
         }
         None
     }
+}
+
+/// Takes what is done off the vectors; `vector` is the first that is not yet done with.
+fn advance(vectors: &mut [libc::iovec], vector: &mut usize, done: u64) {
+    let mut rest = usize::try_from(done).unwrap_or(usize::MAX);
+    while let Some(part) = vectors.get_mut(*vector) {
+        if rest < part.iov_len {
+            part.iov_base = part.iov_base.wrapping_byte_add(rest);
+            part.iov_len -= rest;
+            break;
+        }
+        rest -= part.iov_len;
+        *vector += 1;
+    }
+}
+
+/// Whether a stretch begins and ends with a block of the disk.
+fn whole_blocks(disk: &Disk, offset: u64, len: u64) -> bool {
+    let block = u64::from(disk.block_bytes());
+    offset.is_multiple_of(block) && len.is_multiple_of(block)
 }
 
 impl Service for Queueing {

@@ -146,7 +146,7 @@ impl Disk {
         self.read_only
     }
 
-    /// Bytes of its own block: requests begin and end at multiples of this.
+    /// Bytes of its own block, the logical one of a device: requests begin and end at multiples of this.
     #[must_use]
     pub fn block_bytes(&self) -> u32 {
         match self.storage {

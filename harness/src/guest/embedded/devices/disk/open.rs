@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FlockOperation, StatxFlags, flock, ioctl_blksszget, statx};
 use rustix::io::Errno;
+use vmm_sys_util::ioctl::{_IOC_NONE, ioctl_expr, ioctl_with_mut_ref};
 
 use super::SECTOR;
 
@@ -22,8 +23,9 @@ const CAUTIOUS_ALIGNMENT: u32 = 4096;
 pub enum OpenError {
     /// Nothing there.
     #[error(
-        "there is no disk at {}; make one with `truncate -s 4G {}` or name another",
-        .path.display(), .path.display()
+        "there is no disk at {}; make a file with `truncate -s 4G FILE`, attach or activate the device (`lsblk` lists what \
+         there is), or name another",
+        .path.display()
     )]
     Missing {
         /// Where.
@@ -46,6 +48,25 @@ pub enum OpenError {
         path: PathBuf,
         /// Its size.
         bytes: u64,
+    },
+    /// A device that stands for nothing: no medium in the drive, no file behind the loop device.
+    #[error(
+        "{} has nothing behind it: insert or attach its medium, or name another (`lsblk` lists what there is)",
+        .path.display()
+    )]
+    Empty {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A device that the kernel does not let anybody write.
+    #[error(
+        "{} is a read-only device, and was to be written: `blockdev --setrw {}` if its data may be lost, or leave \
+         disk-overwrite out",
+        .path.display(), .path.display()
+    )]
+    ReadOnly {
+        /// Which.
+        path: PathBuf,
     },
     /// Someone else has it.
     #[error(
@@ -103,21 +124,20 @@ pub fn open(path: &Path, direct: bool, read_only: bool) -> Result<Opened, OpenEr
         read_only,
         source,
     };
-    let kind = match std::fs::metadata(path) {
-        Ok(metadata) => metadata.file_type(),
+    let device = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => false,
+        Ok(metadata) if metadata.file_type().is_block_device() => true,
+        Ok(_) => return Err(OpenError::NoDisk { path: path_buf() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(OpenError::Missing { path: path_buf() });
         }
         Err(error) => return Err(refused(error)),
     };
-    if !kind.is_file() && !kind.is_block_device() {
-        return Err(OpenError::NoDisk { path: path_buf() });
-    }
     let mut flags = libc::O_CLOEXEC;
     if direct {
         flags |= libc::O_DIRECT;
     }
-    if kind.is_block_device() {
+    if device {
         flags |= libc::O_EXCL;
     }
     let mut file = OpenOptions::new()
@@ -127,6 +147,7 @@ pub fn open(path: &Path, direct: bool, read_only: bool) -> Result<Opened, OpenEr
         .open(path)
         .map_err(|error| match error.raw_os_error() {
             Some(libc::EBUSY) => OpenError::Busy { path: path_buf() },
+            Some(libc::ENOMEDIUM | libc::ENXIO) if device => OpenError::Empty { path: path_buf() },
             Some(libc::EINVAL) if direct => OpenError::NotDirect { path: path_buf() },
             _ => refused(error),
         })?;
@@ -141,10 +162,17 @@ pub fn open(path: &Path, direct: bool, read_only: bool) -> Result<Opened, OpenEr
         Err(error) => return Err(refused(error.into())),
     }
     let bytes = file.seek(SeekFrom::End(0)).map_err(refused)?;
-    let (block_bytes, memory_alignment) = if direct {
-        alignment(&file, kind.is_block_device())
-    } else {
-        (512, 1)
+    if device && bytes == 0 {
+        return Err(OpenError::Empty { path: path_buf() });
+    }
+    if device && !read_only && is_read_only(&file).map_err(refused)? {
+        return Err(OpenError::ReadOnly { path: path_buf() });
+    }
+    let (block_bytes, memory_alignment) = match (direct, device) {
+        (true, _) => alignment(&file, device),
+        // The page cache takes any part of a block; clearing one (fallocate) takes whole blocks.
+        (false, true) => (ioctl_blksszget(&file).unwrap_or(CAUTIOUS_ALIGNMENT), 1),
+        (false, false) => (512, 1),
     };
     if bytes == 0 || !bytes.is_multiple_of(SECTOR) {
         return Err(OpenError::Short {
@@ -158,6 +186,19 @@ pub fn open(path: &Path, direct: bool, read_only: bool) -> Result<Opened, OpenEr
         block_bytes,
         memory_alignment,
     })
+}
+
+/// Whether the kernel lets nobody write the device (`blockdev --setro`, `losetup --read-only`), whatever its file's mode.
+fn is_read_only(device: &File) -> io::Result<bool> {
+    // BLKROGET of linux/fs.h.
+    const BLKROGET: libc::c_ulong = ioctl_expr(_IOC_NONE, 0x12, 94, 0);
+    let mut answer: libc::c_int = 0;
+    // SAFETY: the call writes one int, which is borrowed for it.
+    let result = unsafe { ioctl_with_mut_ref(device, BLKROGET, &mut answer) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(answer != 0)
 }
 
 /// What direct I/O on the file is aligned to: on the disk, and in memory (statx(2), STATX_DIOALIGN).

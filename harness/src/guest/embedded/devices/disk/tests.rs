@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
-use super::super::testing::PROGRAMS;
+use super::super::testing::{LoopDevice, PROGRAMS};
 use super::*;
 
 const MIB: u64 = 1 << 20;
@@ -32,7 +31,7 @@ fn a_path_that_is_no_disk_is_named_with_a_remedy() {
     fs::remove_file(&path).unwrap();
     let text = refusal(&path);
     assert!(text.contains("there is no disk at"), "{text}");
-    assert!(text.contains("truncate -s 4G"), "{text}");
+    assert!(text.contains("truncate -s 4G FILE"), "{text}");
     for path in [folder.path(), Path::new("/dev/null")] {
         let text = refusal(path);
         assert!(text.contains("neither a file nor a block device"), "{text}");
@@ -56,36 +55,39 @@ fn a_disk_in_use_is_busy_unless_all_only_read() {
 }
 
 #[test]
-fn a_mounted_or_opened_device_is_busy() {
-    let _alone = PROGRAMS
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let (_folder, path) = file(MIB);
-    let made = Command::new("losetup")
-        .args(["--find", "--show"])
-        .arg(&path)
-        .output();
-    let device = match made {
-        Ok(output) if output.status.success() => {
-            PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-        }
-        _ => {
-            eprintln!("SKIPPED a_mounted_or_opened_device_is_busy: it needs losetup and root");
+fn a_device_has_its_own_blocks_and_one_user() {
+    for (options, block_bytes) in [(&[][..], 512), (&["--sector-size", "4096"], 4096)] {
+        let Some(device) = LoopDevice::attach(MIB, options) else {
             return;
+        };
+        for direct in [true, false] {
+            let disk = Disk::open(&device.path, direct, false).unwrap();
+            assert_eq!((disk.bytes(), disk.block_bytes()), (MIB, block_bytes));
+            // Not even to read.
+            for read_only in [false, true] {
+                let text = Disk::open(&device.path, direct, read_only).unwrap_err();
+                assert!(text.to_string().contains("is in use"), "{text}");
+            }
+            drop(disk);
         }
+        device.resize(0);
+        let text = refusal(&device.path);
+        assert!(text.contains("has nothing behind it"), "{text}");
+    }
+}
+
+#[test]
+fn a_read_only_device_is_read_and_not_opened_for_writing() {
+    let Some(device) = LoopDevice::attach(MIB, &["--read-only"]) else {
+        return;
     };
-    let disk = Disk::open(&device, true, false);
-    let second = Disk::open(&device, true, false);
-    let status = Command::new("losetup")
-        .arg("--detach")
-        .arg(&device)
-        .status();
-    assert!(status.unwrap().success());
-    assert_eq!(disk.unwrap().bytes(), MIB);
-    assert!(matches!(
-        second.unwrap_err(),
-        DiskError::Open(OpenError::Busy { .. })
-    ));
+    let text = refusal(&device.path);
+    assert!(text.contains("is a read-only device"), "{text}");
+    assert!(text.contains("blockdev --setrw"), "{text}");
+    let disk = Disk::open(&device.path, true, true).unwrap();
+    let mut back = vec![1; 4096];
+    disk.read(0, &slice_of(&mut back)).unwrap();
+    assert_eq!(back, [0; 4096]);
 }
 
 #[test]
