@@ -135,36 +135,50 @@ impl<'a> Mailbox<'a> {
     /// # Errors
     /// Outside guest memory.
     pub fn request(&self) -> Result<Option<Request>, RamError> {
-        let raw: RawMailbox = self.ram.read(self.offset)?;
-        Ok(Op::of(raw.0.op).map(|op| Request {
-            op,
-            workload: raw.0.workload,
-            arena: raw.0.arena,
-            arena_len: raw.0.arena_len,
-            iterations: raw.0.iterations,
-            planted: raw.0.planted,
-            params: raw.0.params,
-            seed: raw.0.seed,
-        }))
+        let mut head = [0; HEAD];
+        self.ram.read_bytes(self.offset, &mut head)?;
+        let word = |at: usize| {
+            let bytes = head.get(at..at + 8).and_then(|word| word.try_into().ok());
+            u64::from_ne_bytes(bytes.unwrap_or_default())
+        };
+        let mut params = [0; vtax_workloads::MAX_PARAMS];
+        for (index, param) in params.iter_mut().enumerate() {
+            *param = word(offset_of!(abi::Mailbox, params) + 8 * index);
+        }
+        Ok(
+            Op::of(word(offset_of!(abi::Mailbox, op))).map(|op| Request {
+                op,
+                workload: word(offset_of!(abi::Mailbox, workload)),
+                arena: word(offset_of!(abi::Mailbox, arena)),
+                arena_len: word(offset_of!(abi::Mailbox, arena_len)),
+                iterations: word(offset_of!(abi::Mailbox, iterations)),
+                planted: word(offset_of!(abi::Mailbox, planted)),
+                params,
+                seed: word(offset_of!(abi::Mailbox, seed)),
+            }),
+        )
     }
 
-    /// Puts an answer in, in the payload's place.
+    /// Puts an answer in, in the payload's place. Within the block's outer time, so no byte is copied that need not be.
     ///
     /// # Errors
     /// Outside guest memory.
     pub fn answer(&self, answer: &Answer) -> Result<(), RamError> {
-        let mut raw: RawMailbox = self.ram.read(self.offset)?;
-        raw.0.checksum = answer.checksum;
-        raw.0.tsc_start = 0;
-        raw.0.tsc_end = answer.ticks;
-        raw.0.code_address = answer.code_address;
-        raw.0.latencies_len = 0;
-        for (slot, &latency) in raw.0.latencies.iter_mut().zip(&answer.latencies) {
-            *slot = latency;
-            raw.0.latencies_len += 1;
+        let count = answer.latencies.len().min(LATENCY_SLOTS);
+        let latencies = &answer.latencies[..count];
+        let bytes: Vec<u8> = latencies.iter().flat_map(|it| it.to_ne_bytes()).collect();
+        self.ram.write_bytes(self.offset + HEAD as u64, &bytes)?;
+        for (at, value) in [
+            (offset_of!(abi::Mailbox, checksum), answer.checksum),
+            (offset_of!(abi::Mailbox, tsc_start), 0),
+            (offset_of!(abi::Mailbox, tsc_end), answer.ticks),
+            (offset_of!(abi::Mailbox, code_address), answer.code_address),
+            (offset_of!(abi::Mailbox, latencies_len), count as u64),
+            (offset_of!(abi::Mailbox, status), Status::Done as u64),
+        ] {
+            self.ram.write(self.offset + at as u64, &value)?;
         }
-        raw.0.status = Status::Done as u64;
-        self.ram.write(self.offset, &raw)
+        Ok(())
     }
 
     /// Takes the answer out. Nothing in it is trusted: lengths are bounded, times wrap.
