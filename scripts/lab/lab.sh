@@ -6,20 +6,21 @@
 #   lab.sh fetch                 download Debian's kernel and BusyBox, once; implied by run
 #   lab.sh run SCRIPT [FILE…]    boot the lab, run SCRIPT in it as root with the FILEs beside it in /job
 #
-# SCRIPT is for BusyBox's shell; /lib/modules/*.ko are there to be loaded. A FILE that is a program brings the libraries
+# SCRIPT is for BusyBox's shell; /lib/modules/*.ko are there to be loaded, those of KVM and of MODULES with what they
+# need; /lib/modules/order names each after those that it needs. A FILE that is a program brings the libraries
 # that it is linked with. What SCRIPT leaves in /out is in $LAB/out afterwards; its output is the console's.
 #
 # fetch and run install what they need of this host when they run as root, and say what to install otherwise.
 #
 # Exit codes of run: 0 SCRIPT came to its end (whatever it says of itself), 75 it did not, 1 the lab cannot be had.
-# Environment: LAB (working directory), TIMEOUT in seconds, APPEND (more of the kernel's command line).
+# Environment: LAB (working directory), TIMEOUT in seconds, APPEND (more of the kernel's command line), MODULES (names).
 #
 # The lab has one CPU, whose clocks count instructions (QEMU's icount): a busy host neither makes them disagree nor loses
 # a timer. Two CPUs do not come up that way, and hang now and then without it.
 set -euo pipefail
 
 LAB=${LAB:-${XDG_CACHE_HOME:-$HOME/.cache}/vtax/lab}
-TIMEOUT=${TIMEOUT:-600}
+TIMEOUT=${TIMEOUT:-900}
 PATH=$PATH:/usr/sbin:/sbin
 
 INCOMPLETE=75
@@ -62,7 +63,7 @@ fetch() {
     touch "$LAB/fetched"
 }
 
-# The file system of the lab: BusyBox, the modules of KVM in the order of their dependence, SCRIPT and the FILEs.
+# The file system of the lab: BusyBox, the modules, SCRIPT and the FILEs.
 initramfs() {
     local script=$1 tree=$LAB/tree module library
     shift
@@ -72,9 +73,11 @@ initramfs() {
     local version
     version=$(ls "$LAB/root/lib/modules")
     depmod -b "$LAB/root" "$version"
-    while read -r _ module _; do
+    while read -r module; do
         module_into "$module" "$tree/lib/modules/"
-    done < <(modprobe -S "$version" -d "$LAB/root" --show-depends kvm_amd)
+    done < <(for module in kvm_amd ${MODULES:-}; do
+        modprobe -S "$version" -d "$LAB/root" --show-depends "$module"
+    done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }')
 
     cp "$script" "$tree/job/script"
     [[ $# -eq 0 ]] || cp "$@" "$tree/job/"
@@ -107,11 +110,14 @@ INIT
 module_into() {
     local name
     name=$(basename "$1")
-    case $name in
-        *.xz) xz -dc "$1" >"$2/${name%.xz}" ;;
-        *.zst) zstd -qdc "$1" >"$2/${name%.zst}" ;;
+    name=${name%.xz}
+    name=${name%.zst}
+    case $1 in
+        *.xz) xz -dc "$1" >"$2/$name" ;;
+        *.zst) zstd -qdc "$1" >"$2/$name" ;;
         *) cp "$1" "$2" ;;
     esac
+    echo "$name" >>"$2/order"
 }
 
 run() {
