@@ -111,9 +111,8 @@ pub const AREA_COUNTERS: u64 = 0x2000;
 pub const AREA_ABOUT: u64 = 0x2800;
 /// Offset of the [`DiskSeat`].
 pub const AREA_DISK_SEAT: u64 = 0x2c00;
-/// Offset of a word that says how the vCPU learns of frames: [`NET_INTERRUPT`] or [`NET_POLL`]; zero: there is no network
-/// card.
-pub const AREA_NET: u64 = 0x2d00;
+/// Offset of the [`NetSeat`].
+pub const AREA_NET_SEAT: u64 = 0x2d00;
 /// Top of the ring-0 stack.
 pub const AREA_RING0_STACK: u64 = 0x5000;
 /// Top of the stack for double faults (IST 1).
@@ -191,6 +190,16 @@ pub const DISK_VIRTIO_INTERRUPT: u64 = 1;
 pub const DISK_VIRTIO_POLL: u64 = 2;
 /// An ATA disk at [`ATA_COMMAND_BLOCK`].
 pub const DISK_ATA: u64 = 3;
+
+/// What a vCPU is told of its network card. The harness puts it there before the vCPU starts; zero: there is none.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct NetSeat {
+    /// How it learns of frames: [`NET_INTERRUPT`] or [`NET_POLL`].
+    pub completion: u64,
+    /// Virtual address of the card's registers.
+    pub registers: u64,
+}
 
 /// The vCPU halts until the network card interrupts it.
 pub const NET_INTERRUPT: u64 = 1;

@@ -13,9 +13,7 @@ use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
 use virtio_drivers::transport::{DeviceStatus, Transport};
 use vtax_workloads::abi::{Mailbox, Op};
 use vtax_workloads::block::DRIVER_BYTES;
-use vtax_workloads::machine::{
-    AREA_MAILBOX, AREA_NET, DEVICE_NET, DEVICES_VIRTUAL, NET_INTERRUPT, NET_POLL,
-};
+use vtax_workloads::machine::{AREA_MAILBOX, AREA_NET_SEAT, NET_INTERRUPT, NET_POLL, NetSeat};
 use vtax_workloads::network::engine::{Link, work};
 use vtax_workloads::network::frame::{Address, Frame};
 use vtax_workloads::network::{BUFFER_BYTES, BUFFERS, Job, NetTrouble as Trouble};
@@ -30,8 +28,6 @@ const QUEUE_SIZE: usize = BUFFERS as usize;
 /// The queues' numbers (5.1.2).
 const RECEIVE: u16 = 0;
 const TRANSMIT: u16 = 1;
-/// Bytes of a page of registers.
-const PAGE: u64 = 4096;
 /// Bytes of the registers that this driver uses: up to the configuration space, and its start.
 const REGISTERS_BYTES: usize = 0x200;
 /// VIRTIO_NET_F_MAC and VIRTIO_F_VERSION_1: all that this driver makes use of.
@@ -76,7 +72,7 @@ fn run(mailbox: &mut Mailbox, job: Job) -> Result<(), Trouble> {
         driver: unsafe { &mut *(mailbox.arena as *mut Driver) },
         buffers: Buffers::of(mailbox),
         vcpu: Vcpu::of(mailbox),
-        polls: completion(mailbox) == NET_POLL,
+        polls: seat(mailbox).completion == NET_POLL,
     };
     let iterations = mailbox.iterations;
     payload::timed(mailbox, |latencies| {
@@ -84,28 +80,28 @@ fn run(mailbox: &mut Mailbox, job: Job) -> Result<(), Trouble> {
     })
 }
 
-/// How the harness told this vCPU to learn of frames.
-fn completion(mailbox: &Mailbox) -> u64 {
+/// What the harness told this vCPU of its network card.
+fn seat(mailbox: &Mailbox) -> NetSeat {
     let area = (&raw const *mailbox).addr() as u64 - AREA_MAILBOX;
-    // SAFETY: the harness wrote it there before the vCPU started, and nobody writes it again.
-    unsafe { ((area + AREA_NET) as *const u64).read() }
+    // SAFETY: the harness wrote it there before the request, and the guest never does.
+    unsafe { ((area + AREA_NET_SEAT) as *const NetSeat).read() }
 }
 
 fn set_up(mailbox: &Mailbox) -> Result<(), Trouble> {
-    if ![NET_INTERRUPT, NET_POLL].contains(&completion(mailbox)) {
+    let seat = seat(mailbox);
+    if ![NET_INTERRUPT, NET_POLL].contains(&seat.completion) {
         return Err(Trouble::NoLink);
     }
-    let driver = driver(Buffers::of(mailbox))?;
+    let driver = driver(seat, Buffers::of(mailbox))?;
     let place = mailbox.arena as *mut Driver;
     // SAFETY: the arena is page-aligned, and its first half DRIVER_BYTES are this state's.
     unsafe { place.write(driver) };
     Ok(())
 }
 
-fn driver(buffers: Buffers) -> Result<Driver, Trouble> {
-    let registers = (DEVICES_VIRTUAL + DEVICE_NET * PAGE) as *mut VirtIOHeader;
-    let registers = NonNull::new(registers).ok_or(Trouble::Device)?;
-    // SAFETY: the guest's page tables map the devices' registers there.
+fn driver(seat: NetSeat, buffers: Buffers) -> Result<Driver, Trouble> {
+    let registers = NonNull::new(seat.registers as *mut VirtIOHeader).ok_or(Trouble::Device)?;
+    // SAFETY: the guest's page tables map the device's registers where the harness says that they are.
     let mut transport =
         unsafe { MmioTransport::new(registers, REGISTERS_BYTES) }.map_err(|_| Trouble::Device)?;
     // The order of virtio 1.2, 3.1.1.

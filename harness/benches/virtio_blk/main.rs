@@ -8,12 +8,16 @@
 //! that it is the path to the disk and back that counts. The disks: memory (for QEMU null-co, which reads zeroes from
 //! nowhere), and a file with O_DIRECT through io_uring.
 
+#[path = "../common/microvm.rs"]
+mod microvm;
 mod ours;
 mod qemu;
 #[path = "../common/quantile.rs"]
 mod quantile;
 #[path = "../common/table.rs"]
 mod table;
+#[path = "../common/versus.rs"]
+mod versus;
 
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
@@ -22,14 +26,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use quantile::quantile;
-use table::{Measured, print};
 use vtax::guest::Executor;
 use vtax::guest::image::Image;
 use vtax::guest::layout;
 use vtax::guest::mailbox::{Answer, Mailbox, Request};
 use vtax::host::affinity::{Pinned, allowed_cpus};
 use vtax::host::tsc::TscClock;
-use vtax_reports::stats::stein;
 use vtax_scenarios::memory::arena_bytes;
 use vtax_workloads::abi::Op;
 use vtax_workloads::machine::RAM_BASE;
@@ -42,7 +44,6 @@ const DISK_BYTES: u64 = 64 << 20;
 const REPETITIONS: usize = 15;
 /// Reads in a block, for each request that is under way.
 const READS: u64 = 4000;
-const CONFIDENCE: f64 = 0.95;
 
 /// Which disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,10 +63,7 @@ struct Figures {
     p99: f64,
 }
 
-/// A figure by its name, and where it stands.
-type Figure = (&'static str, fn(&Figures) -> f64);
-
-const FIGURES: [Figure; 3] = [
+const FIGURES: [versus::Figure<Figures>; 3] = [
     ("IOPS at depth 1", |figures| figures.alone),
     ("IOPS at depth 32", |figures| figures.many),
     ("p99 at depth 1", |figures| figures.p99),
@@ -88,55 +86,24 @@ fn main() -> anyhow::Result<()> {
         ("memory disk", Disk::Memory),
         ("file, O_DIRECT, io_uring", Disk::File(Path::new(&path))),
     ] {
-        compare(name, disk, &image, [cpus[0], cpus[1]], clock);
+        versus::rows(
+            &format!("virtio-blk against QEMU's iothread, {name}"),
+            &FIGURES,
+            pairs(disk, &image, [cpus[0], cpus[1]]),
+            clock,
+        );
     }
     Ok(())
 }
 
-fn compare(name: &str, disk: Disk<'_>, image: &Image, cpus: [u32; 2], clock: TscClock) {
-    let pairs: anyhow::Result<Vec<(Figures, Figures)>> = (0..REPETITIONS)
+fn pairs(disk: Disk<'_>, image: &Image, cpus: [u32; 2]) -> anyhow::Result<Vec<(Figures, Figures)>> {
+    (0..REPETITIONS)
         .map(|_| {
             let _pinned = Pinned::to(&cpus[..1])?;
             let theirs = qemu::with(image, disk, cpus, read)?;
             Ok((ours::with(image, disk, cpus[1], read)?, theirs))
         })
-        .collect();
-    let pairs = match pairs {
-        Ok(pairs) => pairs,
-        Err(reason) => {
-            print(&format!("virtio-blk, {name}"), "≥ QEMU", Err(reason));
-            return;
-        }
-    };
-    for (what, ticks) in FIGURES {
-        let median = |side: fn(&(Figures, Figures)) -> Figures| {
-            let all: Vec<f64> = pairs.iter().map(|pair| ticks(&side(pair))).collect();
-            clock.nanos(1) * quantile(&all, 0.5) / 1e3
-        };
-        eprintln!(
-            "{name}, {what}: {:.2} µs a read, QEMU {:.2} µs (medians)",
-            median(|pair| pair.0),
-            median(|pair| pair.1)
-        );
-        let ratios: Vec<f64> = pairs
-            .iter()
-            .map(|(ours, theirs)| (ticks(theirs) / ticks(ours)).ln())
-            .collect();
-        let measured = stein::interval(&ratios, ratios.len(), CONFIDENCE)
-            .context("too few repetitions")
-            .map(|ratio| Measured {
-                value: format!(
-                    "{:.2} × as good [{:.2}, {:.2}]",
-                    ratio.value, ratio.low, ratio.high
-                ),
-                met: ratio.high >= 1.0,
-            });
-        print(
-            &format!("virtio-blk against QEMU's iothread, {name}: {what}"),
-            "≥ 1 ×",
-            measured,
-        );
-    }
+        .collect()
 }
 
 /// Reads 4 KiB blocks at random, alone and 32 at a time.

@@ -1,15 +1,14 @@
 //! QEMU's microvm with an iothread.
 
-use anyhow::{Context as _, bail};
-use rustix::thread::{CpuSet, Pid, sched_setaffinity};
 use vtax::guest::Executor;
 use vtax::guest::image::Image;
+use vtax::guest::layout;
 use vtax::guest::mailbox::Mailbox;
-use vtax::guest::qemu::{QemuGuest, VIRTIO_MMIO, VIRTIO_MMIO_SLOTS, VIRTIO_MMIO_STRIDE};
+use vtax::guest::qemu::QemuGuest;
 use vtax::measure::disk;
 use vtax_scenarios::plan::{self, Completion, DiskBacking, DiskDevice};
 
-use super::{DISK_BYTES, Disk, Figures, MEMORY};
+use super::{DISK_BYTES, Disk, Figures, MEMORY, microvm};
 
 /// Makes the guest, and hands its vCPU to `work`.
 pub fn with(
@@ -37,7 +36,7 @@ pub fn with(
     ]
     .map(str::to_owned);
     let mut guest = QemuGuest::start(image, MEMORY, &arguments)?;
-    pin(guest.pid(), cpus)?;
+    microvm::pin(&guest, cpus)?;
     let plan = plan::Disk {
         device: DiskDevice::VirtioBlk,
         backing: DiskBacking::Memory,
@@ -49,31 +48,9 @@ pub fn with(
         io_cpus: Vec::new(),
         read_only: true,
     };
-    // Which of its slots microvm gives a device is its own affair: the driver finds it.
     let ram = guest.ram().clone();
-    for slot in (0..VIRTIO_MMIO_SLOTS).rev() {
-        disk::seat(&ram, 0, &plan, VIRTIO_MMIO + slot * VIRTIO_MMIO_STRIDE)?;
-        let mailbox = Mailbox::new(&ram, vtax::guest::layout::mailbox(0));
-        match work(&mut guest, mailbox) {
-            Ok(figures) => return Ok(figures),
-            Err(error) if slot == 0 => return Err(error),
-            Err(_) => {}
-        }
-    }
-    bail!("QEMU's microvm has no slots")
-}
-
-/// The vCPU's thread goes to the first CPU, all others to the second.
-fn pin(pid: u32, cpus: [u32; 2]) -> anyhow::Result<()> {
-    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let task = task?;
-        let name = std::fs::read_to_string(task.path().join("comm"))?;
-        let cpu = cpus[usize::from(!name.contains("KVM"))];
-        let mut set = CpuSet::new();
-        set.set(usize::try_from(cpu)?);
-        let thread: i32 = task.file_name().to_string_lossy().parse()?;
-        let thread = Pid::from_raw(thread).context("a thread without a number")?;
-        sched_setaffinity(Some(thread), &set)?;
-    }
-    Ok(())
+    microvm::find(|registers| {
+        disk::seat(&ram, 0, &plan, registers)?;
+        work(&mut guest, Mailbox::new(&ram, layout::mailbox(0)))
+    })
 }

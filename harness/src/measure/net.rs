@@ -1,9 +1,12 @@
 //! A cell's network link: what the host makes for it, the device that its guest gets, and what the vCPU is told of it.
 
+use std::mem::offset_of;
 use std::sync::Arc;
 
 use vtax_scenarios::plan::{self, Completion};
-use vtax_workloads::machine::{AREA_NET, NET_INTERRUPT, NET_POLL};
+use vtax_workloads::machine::{
+    AREA_NET_SEAT, DEVICE_NET, DEVICES_VIRTUAL, NET_INTERRUPT, NET_POLL, NetSeat,
+};
 use vtax_workloads::network::frame::GUEST;
 
 use crate::guest::embedded::devices::blk;
@@ -40,10 +43,26 @@ pub fn device(plan: &plan::Net, network: &Network) -> NetConfig {
 /// # Errors
 /// RAM is too small.
 pub fn tell(ram: &Ram, net: Option<&plan::Net>) -> Result<(), RamError> {
-    let word = match net.map(|net| net.completion) {
-        None => return Ok(()),
-        Some(Completion::Interrupt) => NET_INTERRUPT,
-        Some(Completion::Poll) => NET_POLL,
+    net.map_or(Ok(()), |net| {
+        seat(ram, net.completion, DEVICES_VIRTUAL + DEVICE_NET * 4096)
+    })
+}
+
+/// Tells the first vCPU of the card whose registers are at this virtual address.
+///
+/// # Errors
+/// RAM is too small.
+pub fn seat(ram: &Ram, completion: Completion, registers: u64) -> Result<(), RamError> {
+    let completion = match completion {
+        Completion::Interrupt => NET_INTERRUPT,
+        Completion::Poll => NET_POLL,
     };
-    ram.write(layout::vcpu_area(0) + AREA_NET, &word)
+    let seat = layout::vcpu_area(0) + AREA_NET_SEAT;
+    for (field, value) in [
+        (offset_of!(NetSeat, completion), completion),
+        (offset_of!(NetSeat, registers), registers),
+    ] {
+        ram.write(seat + field as u64, &value)?;
+    }
+    Ok(())
 }
