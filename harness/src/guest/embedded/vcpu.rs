@@ -227,7 +227,7 @@ impl Executor for EmbeddedVcpu<'_> {
 
     fn exits(&self) -> Exits {
         Exits {
-            io_nanos: Some(self.devices.cpu_nanos()),
+            io_nanos: self.devices.cpu_nanos(),
             ..self.exits
         }
     }

@@ -29,9 +29,11 @@ mod hostile_tests;
 mod mmio_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod worker_tests;
 
-use std::io;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use kvm_bindings::kvm_irq_routing_entry;
 use kvm_ioctls::{IoEventAddress, VmFd};
@@ -47,7 +49,7 @@ use disk::Disk;
 use memory::{GuestMemory, MemoryError};
 use mmio::{QUEUE_NOTIFY, Transport};
 use net::NetConfig;
-use server::Counts;
+use server::{Attached, Condition, Counts};
 use worker::{Worker, WorkerError};
 
 const PAGE: u64 = 4096;
@@ -101,8 +103,34 @@ pub struct DevicesConfig {
 #[derive(Debug, Default)]
 pub struct Devices {
     block: Option<Transport<Worker>>,
-    net: Option<Transport<Worker>>,
+    net: Option<Box<dyn Virtio>>,
     ata: Option<Ata>,
+}
+
+/// A virtio device, whoever serves its queues.
+trait Virtio: fmt::Debug + Send + Sync {
+    fn read(&self, offset: u64, data: &mut [u8]);
+    fn write(&self, offset: u64, data: &[u8]);
+    fn condition(&self) -> &Condition;
+    fn queues(&self) -> Box<dyn Iterator<Item = &dyn Attached> + '_>;
+}
+
+impl<L: Attached> Virtio for Transport<L> {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        self.read(offset, data);
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) {
+        self.write(offset, data);
+    }
+
+    fn condition(&self) -> &Condition {
+        self.condition()
+    }
+
+    fn queues(&self) -> Box<dyn Iterator<Item = &dyn Attached> + '_> {
+        Box::new(self.lanes().iter().map(|lane| lane as &dyn Attached))
+    }
 }
 
 impl Devices {
@@ -115,8 +143,8 @@ impl Devices {
             Some(block) => Some(blk::device(block, GuestMemory::of(ram)?)?),
             None => None,
         };
-        let net = match &config.net {
-            Some(net) => Some(net::device(net, GuestMemory::of(ram)?)?),
+        let net: Option<Box<dyn Virtio>> = match &config.net {
+            Some(net) => Some(Box::new(net::device(net, GuestMemory::of(ram)?)?)),
             None => None,
         };
         let ata = config.ata.as_ref().map(|disk| Ata::new(Arc::clone(disk)));
@@ -127,8 +155,11 @@ impl Devices {
     /// Whether they interrupt the guest, which then needs an interrupt controller.
     #[must_use]
     pub fn interrupt(&self) -> bool {
-        self.virtio()
-            .any(|(_, device)| workers(device).any(|worker| worker.interrupt_event().is_some()))
+        self.virtio().any(|it| {
+            it.device
+                .queues()
+                .any(|queue| queue.interrupt_event().is_some())
+        })
     }
 
     /// Connects the devices' events with a guest's: kicks with the threads, the threads with vCPUs (queue by queue, in
@@ -138,12 +169,12 @@ impl Devices {
     /// KVM refuses one.
     pub fn attach(&self, vm: &VmFd, vcpus: u32) -> Result<Vec<kvm_irq_routing_entry>, VmError> {
         let mut routes = Vec::new();
-        for (page, device) in self.virtio() {
+        for Placed { page, device, .. } in self.virtio() {
             let notify = IoEventAddress::Mmio(DEVICES_PHYSICAL + page * PAGE + QUEUE_NOTIFY);
-            for (queue, worker) in (0_u32..).zip(device.lanes()) {
-                vm.register_ioevent(worker.kick_event(), &notify, queue)
+            for (queue, served) in (0_u32..).zip(device.queues()) {
+                vm.register_ioevent(served.kick_event(), &notify, queue)
                     .map_err(kvm("KVM_IOEVENTFD"))?;
-                if let Some(event) = worker.interrupt_event() {
+                if let Some(event) = served.interrupt_event() {
                     let line = FIRST_LINE + u32::try_from(routes.len()).unwrap_or(u32::MAX);
                     routes.push(interrupts::message(
                         line,
@@ -166,13 +197,12 @@ impl Devices {
         if let Some(number) = filter::take_refused() {
             return Err(DeviceError::Refused { number });
         }
-        for (device, transport) in [("virtio-blk", &self.block), ("virtio-net", &self.net)] {
-            if let Some(reason) = transport
-                .as_ref()
-                .and_then(|transport| transport.condition().failure())
-            {
-                let reason = reason.to_owned();
-                return Err(DeviceError::Stopped { device, reason });
+        for Placed { name, device, .. } in self.virtio() {
+            if let Some(reason) = device.condition().failure() {
+                return Err(DeviceError::Stopped {
+                    device: name,
+                    reason: reason.to_owned(),
+                });
             }
         }
         Ok(())
@@ -183,33 +213,31 @@ impl Devices {
     pub fn block_counts(&self) -> Vec<Counts> {
         self.block
             .iter()
-            .flat_map(workers)
+            .flat_map(Transport::lanes)
             .map(Worker::counts)
             .collect()
     }
 
-    /// What happened on the network card's receive and transmit queue so far.
+    /// CPU time so far of all threads that serve the devices' queues, in nanoseconds; `None` where one's is not known.
     #[must_use]
-    pub fn net_counts(&self) -> Vec<Counts> {
-        self.net
-            .iter()
-            .flat_map(workers)
-            .map(Worker::counts)
-            .collect()
-    }
-
-    /// CPU time of all I/O threads so far, in nanoseconds.
-    #[must_use]
-    pub fn cpu_nanos(&self) -> u64 {
+    pub fn cpu_nanos(&self) -> Option<u64> {
         self.virtio()
-            .flat_map(|(_, device)| workers(device))
-            .map(Worker::cpu_nanos)
+            .flat_map(|it| it.device.queues())
+            .map(Attached::cpu_nanos)
             .sum()
     }
 
-    fn virtio(&self) -> impl Iterator<Item = (u64, &Transport<Worker>)> {
-        let block = self.block.iter().map(|device| (DEVICE_BLOCK, device));
-        block.chain(self.net.iter().map(|device| (DEVICE_NET, device)))
+    fn virtio(&self) -> impl Iterator<Item = Placed<'_>> {
+        let block = self.block.iter().map(|device| Placed {
+            page: DEVICE_BLOCK,
+            name: "virtio-blk",
+            device,
+        });
+        block.chain(self.net.iter().map(|device| Placed {
+            page: DEVICE_NET,
+            name: "virtio-net",
+            device: &**device,
+        }))
     }
 
     /// Answers a read of guest-physical memory; false where there is no device.
@@ -233,9 +261,9 @@ impl Devices {
         }
     }
 
-    fn at(&self, page: u64, act: impl FnOnce(&Transport<Worker>)) -> bool {
-        let device = self.virtio().find(|(own, _)| *own == page);
-        device.map(|(_, device)| act(device)).is_some()
+    fn at(&self, page: u64, act: impl FnOnce(&dyn Virtio)) -> bool {
+        let placed = self.virtio().find(|it| it.page == page);
+        placed.map(|it| act(it.device)).is_some()
     }
 
     /// Answers a read of an I/O port; false where there is no device.
@@ -249,8 +277,11 @@ impl Devices {
     }
 }
 
-fn workers(device: &Transport<Worker>) -> impl Iterator<Item = &Worker> {
-    device.lanes().iter()
+/// A device, and the page of its registers.
+struct Placed<'a> {
+    page: u64,
+    name: &'static str,
+    device: &'a dyn Virtio,
 }
 
 /// The device page that an address lies in, and where in it.

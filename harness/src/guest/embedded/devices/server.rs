@@ -230,6 +230,17 @@ pub trait Lane: Send + Sync + std::fmt::Debug {
     fn kick(&self);
 }
 
+/// A queue that a guest is attached to: who kicks it, and who is interrupted.
+pub trait Attached: Lane {
+    /// What KVM signals when the driver kicks.
+    fn kick_event(&self) -> &EventFd;
+    /// What interrupts the guest, where anything does.
+    fn interrupt_event(&self) -> Option<&EventFd>;
+    /// CPU time so far of the thread that serves it, in nanoseconds; that of a thread with several queues counts for one of
+    /// them. `None`: it is not known, or the thread has ended.
+    fn cpu_nanos(&self) -> Option<u64>;
+}
+
 /// A queue served by the thread that kicks: for a driver in the same process.
 #[derive(Debug)]
 pub struct Inline<S>(Mutex<Server<S>>);

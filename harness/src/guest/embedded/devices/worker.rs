@@ -1,4 +1,4 @@
-//! An I/O thread: one queue served by a thread of its own, which polls for a while before it sleeps.
+//! An I/O thread: it serves a queue, or all queues of a device, and polls for a while before it sleeps.
 //!
 //! ```text
 //! start, stop (registers) ──► commands ─┐
@@ -26,7 +26,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::filter::{self, FilterError};
 use super::ring::Ring;
-use super::server::{Condition, Counts, Lane, ServeError, Server, Service, Tally};
+use super::server::{Attached, Condition, Counts, Lane, ServeError, Server, Service, Tally};
 use crate::host::affinity::{AffinityError, Pinned};
 
 /// Why a thread could not begin its work.
@@ -65,22 +65,31 @@ pub struct WorkerConfig {
 }
 
 enum Command {
-    Start(Ring),
-    Stop(SyncSender<()>),
+    Start(usize, Ring),
+    Stop(usize, SyncSender<()>),
 }
 
-/// A thread that serves a queue; dropping it ends the thread.
+/// A queue that such a thread serves; dropping all queues of a thread ends it.
 #[derive(Debug)]
 pub struct Worker {
+    index: usize,
     kick: EventFd,
     interrupt: Option<EventFd>,
     tally: Arc<Tally>,
+    thread: Arc<Thread>,
+}
+
+/// The thread of some queues.
+#[derive(Debug)]
+struct Thread {
     commands: Option<Sender<Command>>,
-    thread: Option<JoinHandle<()>>,
+    /// The kick of its first queue, which wakes it for commands too.
+    bell: EventFd,
+    handle: Option<JoinHandle<()>>,
 }
 
 impl Worker {
-    /// Starts the thread. `prepare` runs in it, and makes what serves the queue.
+    /// Starts a thread for one queue. `prepare` runs in it, and makes what serves the queue.
     ///
     /// # Errors
     /// [`WorkerError`].
@@ -93,16 +102,34 @@ impl Worker {
         S: Service,
         P: FnOnce(Arc<Tally>) -> Result<S, WorkerError> + Send + 'static,
     {
-        let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
-        let kick = event()?;
-        let interrupt = config.interrupts.then(event).transpose()?;
+        let [only] = Self::spawn_for(config, condition, |[tally]| Ok([prepare(tally)?]))?;
+        Ok(only)
+    }
+
+    /// Starts one thread for several queues. `prepare` runs in it, and makes what serves each.
+    ///
+    /// # Errors
+    /// [`WorkerError`].
+    pub fn spawn_for<S, P, const N: usize>(
+        config: &WorkerConfig,
+        condition: Arc<Condition>,
+        prepare: P,
+    ) -> Result<[Self; N], WorkerError>
+    where
+        S: Service,
+        P: FnOnce([Arc<Tally>; N]) -> Result<[S; N], WorkerError> + Send + 'static,
+    {
+        let seats: Vec<Seat> = (0..N)
+            .map(|_| Seat::new(config.interrupts))
+            .collect::<io::Result<_>>()?;
+        let seats: [Seat; N] = seats.try_into().map_err(|_| WorkerError::Lost)?;
         let (commands, inbox) = channel();
         let (ready, is_ready) = sync_channel::<Result<(), WorkerError>>(1);
-        let tally: Arc<Tally> = Arc::default();
-        let (cpu, poll) = (config.cpu, config.poll);
-        let (own_kick, own_tally) = (kick.try_clone()?, Arc::clone(&tally));
-        let own_interrupt = interrupt.as_ref().map(EventFd::try_clone).transpose()?;
-        let thread = thread::Builder::new()
+        let (cpu, window) = (config.cpu, config.poll);
+        let own: Vec<Seat> = seats.iter().map(Seat::share).collect::<io::Result<_>>()?;
+        let tallies = std::array::from_fn(|index| Arc::clone(&seats[index].tally));
+        let bell = seats.first().ok_or(WorkerError::Lost)?.kick.try_clone()?;
+        let handle = thread::Builder::new()
             .name(config.name.clone())
             .spawn(move || {
                 let begin = || -> Result<_, WorkerError> {
@@ -110,11 +137,11 @@ impl Worker {
                     if let Some(cpu) = cpu {
                         std::mem::forget(Pinned::to(&[cpu])?);
                     }
-                    let service = prepare(Arc::clone(&own_tally))?;
+                    let services = prepare(tallies)?;
                     filter::confine(S::SYSTEM_CALLS)?;
-                    Ok(service)
+                    Ok(services)
                 };
-                let service = match begin() {
+                let services = match begin() {
                     Ok(prepared) => prepared,
                     Err(error) => {
                         // Who asked waits for it.
@@ -123,36 +150,35 @@ impl Worker {
                     }
                 };
                 let _ = ready.send(Ok(()));
-                Loop {
-                    server: Server::new(service, condition, Arc::clone(&own_tally), own_interrupt),
-                    kick: own_kick,
-                    commands: inbox,
-                    tally: own_tally,
-                    window: poll,
+                let stations: Vec<Station<S>> = services
+                    .into_iter()
+                    .zip(own)
+                    .map(|(service, seat)| Station::new(service, seat, &condition))
+                    .collect();
+                // There are as many seats as services.
+                if let Ok(stations) = <[_; N]>::try_from(stations) {
+                    Loop {
+                        stations,
+                        commands: inbox,
+                        window,
+                    }
+                    .run();
                 }
-                .run();
             })?;
-        let worker = Self {
-            kick,
-            interrupt,
-            tally,
+        let thread = Arc::new(Thread {
             commands: Some(commands),
-            thread: Some(thread),
-        };
+            bell,
+            handle: Some(handle),
+        });
         is_ready.recv().map_err(|_| WorkerError::Lost)??;
-        Ok(worker)
-    }
-
-    /// What KVM signals when the driver kicks.
-    #[must_use]
-    pub fn kick_event(&self) -> &EventFd {
-        &self.kick
-    }
-
-    /// What interrupts the guest, where anything does.
-    #[must_use]
-    pub fn interrupt_event(&self) -> Option<&EventFd> {
-        self.interrupt.as_ref()
+        let mut index = 0..;
+        Ok(seats.map(|seat| Self {
+            index: index.next().unwrap_or_default(),
+            kick: seat.kick,
+            interrupt: seat.interrupt,
+            tally: seat.tally,
+            thread: Arc::clone(&thread),
+        }))
     }
 
     /// What happened so far.
@@ -161,12 +187,66 @@ impl Worker {
         self.tally.read()
     }
 
-    /// CPU time of the thread so far, in nanoseconds; 0 once it has ended.
-    #[must_use]
-    pub fn cpu_nanos(&self) -> u64 {
-        let Some(thread) = &self.thread else {
-            return 0;
-        };
+    /// A thread that has ended takes no more commands, and has let go of its rings.
+    fn command(&self, command: Command) {
+        if let Some(commands) = &self.thread.commands {
+            let _ = commands.send(command);
+        }
+        self.thread.ring();
+    }
+}
+
+/// What a queue and its thread have in common.
+struct Seat {
+    kick: EventFd,
+    interrupt: Option<EventFd>,
+    tally: Arc<Tally>,
+}
+
+impl Seat {
+    fn new(interrupts: bool) -> io::Result<Self> {
+        let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
+        Ok(Self {
+            kick: event()?,
+            interrupt: interrupts.then(event).transpose()?,
+            tally: Arc::default(),
+        })
+    }
+
+    fn share(&self) -> io::Result<Self> {
+        Ok(Self {
+            kick: self.kick.try_clone()?,
+            interrupt: self
+                .interrupt
+                .as_ref()
+                .map(EventFd::try_clone)
+                .transpose()?,
+            tally: Arc::clone(&self.tally),
+        })
+    }
+}
+
+impl Thread {
+    fn ring(&self) {
+        // Fails only when the counter is full, and then the thread has been woken often enough.
+        let _ = self.bell.write(1);
+    }
+}
+
+impl Attached for Worker {
+    fn kick_event(&self) -> &EventFd {
+        &self.kick
+    }
+
+    fn interrupt_event(&self) -> Option<&EventFd> {
+        self.interrupt.as_ref()
+    }
+
+    fn cpu_nanos(&self) -> Option<u64> {
+        if self.index > 0 {
+            return Some(0);
+        }
+        let thread = self.thread.handle.as_ref()?;
         let mut clock = 0;
         let mut time = libc::timespec {
             tv_sec: 0,
@@ -178,29 +258,21 @@ impl Worker {
                 || libc::clock_gettime(clock, &raw mut time) != 0
         };
         if failed {
-            return 0;
+            return None;
         }
         let part = |value: i64| u64::try_from(value).unwrap_or(0);
-        part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
-    }
-
-    /// A thread that has ended takes no more commands, and has let go of its ring.
-    fn command(&self, command: Command) {
-        if let Some(commands) = &self.commands {
-            let _ = commands.send(command);
-        }
-        self.kick();
+        Some(part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec))
     }
 }
 
 impl Lane for Worker {
     fn start(&self, ring: Ring) {
-        self.command(Command::Start(ring));
+        self.command(Command::Start(self.index, ring));
     }
 
     fn stop(&self) {
         let (done, is_done) = sync_channel(1);
-        self.command(Command::Stop(done));
+        self.command(Command::Stop(self.index, done));
         // An error says that the thread is gone, and with it what it did to the ring.
         let _ = is_done.recv();
     }
@@ -211,11 +283,11 @@ impl Lane for Worker {
     }
 }
 
-impl Drop for Worker {
+impl Drop for Thread {
     fn drop(&mut self) {
         self.commands = None;
-        self.kick();
-        if let Some(thread) = self.thread.take()
+        self.ring();
+        if let Some(thread) = self.handle.take()
             && thread.join().is_err()
         {
             // The panic's message is on stderr; the device's guest has noticed.
@@ -224,63 +296,36 @@ impl Drop for Worker {
     }
 }
 
-/// What the thread does until the commands end.
-struct Loop<S> {
+/// A queue from its thread's side.
+struct Station<S> {
     server: Server<S>,
     kick: EventFd,
-    commands: Receiver<Command>,
     tally: Arc<Tally>,
-    window: Duration,
+    /// Whether there may be something to do.
+    due: bool,
 }
 
-impl<S: Service> Loop<S> {
-    fn run(mut self) {
-        let mut idle_since: Option<Instant> = None;
-        while self.obey() {
-            if self.server.turn() > 0 {
-                idle_since = None;
-                continue;
-            }
-            if self.server.ring.is_none() {
-                self.sleep();
-                continue;
-            }
-            let since = *idle_since.get_or_insert_with(Instant::now);
-            if since.elapsed() < self.window {
-                std::hint::spin_loop();
-                continue;
-            }
-            if self.asks_for_kicks() {
-                self.sleep();
-            }
-            self.polls_again();
-            idle_since = None;
+impl<S: Service> Station<S> {
+    fn new(service: S, seat: Seat, condition: &Arc<Condition>) -> Self {
+        let tally = Arc::clone(&seat.tally);
+        Self {
+            server: Server::new(service, Arc::clone(condition), tally, seat.interrupt),
+            kick: seat.kick,
+            tally: seat.tally,
+            due: false,
         }
-        self.server.stop();
     }
 
-    /// Carries out the next command, if there is one; false at the end of all.
-    fn obey(&mut self) -> bool {
-        match self.commands.try_recv() {
-            Ok(Command::Start(ring)) => {
-                self.server.ring = Some(ring);
-                self.polls_again();
-            }
-            Ok(Command::Stop(done)) => {
-                self.server.stop();
-                // Nobody waits any more when the receiver is gone.
-                let _ = done.send(());
-            }
-            Err(TryRecvError::Empty) => {}
-            Err(TryRecvError::Disconnected) => return false,
-        }
-        true
+    /// Serves what is there; returns how much it was.
+    fn turn(&mut self) -> usize {
+        let progress = self.server.turn();
+        self.due = progress > 0;
+        progress
     }
 
-    /// Tells the driver that it need not kick, where the thread will poll.
-    fn polls_again(&mut self) {
+    /// Tells the driver that it need not kick.
+    fn suppress_kicks(&mut self) {
         if let Some(ring) = &mut self.server.ring
-            && !self.window.is_zero()
             && let Err(error) = ring.suppress_kicks()
         {
             self.server.give_up(&error.into());
@@ -293,7 +338,10 @@ impl<S: Service> Loop<S> {
             return true;
         }
         match self.server.ring.as_mut().map(Ring::ask_for_kicks) {
-            Some(Ok(waiting)) => !waiting,
+            Some(Ok(waiting)) => {
+                self.due |= waiting;
+                !waiting
+            }
             Some(Err(error)) => {
                 self.server.give_up(&error.into());
                 false
@@ -301,44 +349,116 @@ impl<S: Service> Loop<S> {
             None => true,
         }
     }
+}
+
+/// What the thread does until the commands end.
+struct Loop<S, const N: usize> {
+    stations: [Station<S>; N],
+    commands: Receiver<Command>,
+    window: Duration,
+}
+
+impl<S: Service, const N: usize> Loop<S, N> {
+    fn run(mut self) {
+        let polls = !self.window.is_zero();
+        let mut idle_since: Option<Instant> = None;
+        while self.obey() {
+            // Who does not poll is told by the wait what there is: to look elsewhere costs system calls.
+            let due = self.stations.iter_mut().filter(|it| polls || it.due);
+            if due.map(Station::turn).sum::<usize>() > 0 {
+                idle_since = None;
+                continue;
+            }
+            if self.stations.iter().all(|it| it.server.ring.is_none()) {
+                self.sleep();
+                continue;
+            }
+            if polls && idle_since.get_or_insert_with(Instant::now).elapsed() < self.window {
+                std::hint::spin_loop();
+                continue;
+            }
+            let may_sleep = self.stations.iter_mut().map(Station::asks_for_kicks);
+            if may_sleep.fold(true, |all, one| all & one) {
+                self.sleep();
+            }
+            if polls {
+                self.stations.iter_mut().for_each(Station::suppress_kicks);
+            }
+            idle_since = None;
+        }
+        self.stations.iter_mut().for_each(|it| it.server.stop());
+    }
+
+    /// Carries out all commands that there are; false at the end of all. One that stayed behind would wait for the next
+    /// kick: several of them, and kicks too, may share one wake-up.
+    fn obey(&mut self) -> bool {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Start(index, ring)) => {
+                    let station = &mut self.stations[index];
+                    station.server.ring = Some(ring);
+                    station.due = true;
+                    if !self.window.is_zero() {
+                        station.suppress_kicks();
+                    }
+                }
+                Ok(Command::Stop(index, done)) => {
+                    self.stations[index].server.stop();
+                    // Nobody waits any more when the receiver is gone.
+                    let _ = done.send(());
+                }
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
 
     /// Sleeps until something is to be done.
     fn sleep(&mut self) {
-        let result = wait(self.kick.as_fd_(), self.server.service.wake());
-        self.tally.wakeups.fetch_add(1, Ordering::Relaxed);
-        // Empty when something else woke the thread.
-        let _ = self.kick.read();
-        if let Err(source) = result {
-            self.server.give_up(&ServeError::Host {
-                what: "waiting for requests",
-                source: source.into(),
-            });
+        let signals = match self.wait() {
+            Ok(signals) => signals,
+            Err(source) => {
+                for station in &mut self.stations {
+                    station.server.give_up(&ServeError::Host {
+                        what: "waiting for requests",
+                        source: source.into(),
+                    });
+                }
+                return;
+            }
+        };
+        for (station, [kicked, woken]) in self.stations.iter_mut().zip(signals) {
+            if kicked {
+                // It has just been found readable, and nobody else reads it.
+                let _ = station.kick.read();
+            }
+            if kicked || woken {
+                station.due = true;
+                station.tally.wakeups.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
-}
 
-/// Waits until one of the two is readable.
-fn wait(kick: BorrowedFd<'_>, wake: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
-    let mut both = [
-        PollFd::from_borrowed_fd(kick, PollFlags::IN),
-        PollFd::from_borrowed_fd(wake.unwrap_or(kick), PollFlags::IN),
-    ];
-    loop {
-        match poll(&mut both, None) {
-            Err(Errno::INTR) => {}
-            result => return result.map(drop),
+    /// Waits until a queue's kick, or what else wakes it, is readable; says which.
+    fn wait(&self) -> Result<[[bool; 2]; N], Errno> {
+        let mut all = self.stations.each_ref().map(|station| {
+            let kick = borrow(&station.kick);
+            let wake = station.server.service.wake().unwrap_or(kick);
+            [kick, wake].map(|event| PollFd::from_borrowed_fd(event, PollFlags::IN))
+        });
+        loop {
+            match poll(all.as_flattened_mut(), None) {
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+                Ok(_) => break,
+            }
         }
+        Ok(all.map(|both| both.map(|event| !event.revents().is_empty())))
     }
 }
 
-/// [`AsFd`] for the event descriptor of vmm-sys-util, which only names its number.
-trait Borrow {
-    fn as_fd_(&self) -> BorrowedFd<'_>;
-}
-
-impl Borrow for EventFd {
-    fn as_fd_(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open as long as the borrowed value lives.
-        unsafe { BorrowedFd::borrow_raw(self.as_raw_fd()) }
-    }
+/// The descriptor of an event, of which vmm-sys-util only names the number.
+pub(super) fn borrow(event: &EventFd) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor is open as long as the borrowed value lives.
+    unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) }
 }

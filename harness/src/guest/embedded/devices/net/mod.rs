@@ -1,4 +1,4 @@
-//! virtio-net (virtio 1.2, 5.1): a network card with one pair of queues, each served by an I/O thread.
+//! virtio-net (virtio 1.2, 5.1): a network card with one pair of queues, both served by one I/O thread.
 //!
 //! ```text
 //! receiveq  ◄── Receiving ◄──┐
@@ -15,7 +15,8 @@ pub mod transmitting;
 #[cfg(test)]
 mod tests;
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +24,13 @@ use virtio_bindings::bindings::virtio_net::{
     VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS, VIRTIO_NET_S_LINK_UP,
 };
 use vm_memory::GuestMemoryError;
-use vm_memory::volatile_memory::PtrGuardMut;
 use vtax_workloads::network::frame::{Address, LARGEST};
 
 use super::blk::Completion;
 use super::memory::{GuestMemory, Segment};
 use super::mmio::{COMMON_FEATURES, Identity, Transport};
-use super::server::Condition;
+use super::ring::Ring;
+use super::server::{Condition, ServeError, Service};
 use super::worker::{Worker, WorkerConfig, WorkerError};
 use crate::host::net::HEADER_BYTES;
 use receiving::Receiving;
@@ -54,9 +55,9 @@ pub struct NetConfig {
     pub address: Address,
     /// How the guest learns of frames.
     pub completion: Completion,
-    /// How long an I/O thread polls before it sleeps, in nanoseconds.
+    /// How long the thread polls before it sleeps, in nanoseconds.
     pub poll_nanos: u64,
-    /// The CPU of the I/O threads; `None` leaves them to the scheduler.
+    /// The CPU of the thread; `None` leaves it to the scheduler.
     pub io_cpu: Option<u32>,
 }
 
@@ -79,92 +80,137 @@ pub fn identity(address: Address) -> Identity {
     }
 }
 
-/// Makes the device and starts its threads.
+/// Makes the device and starts its thread.
 ///
 /// # Errors
 /// A thread cannot be had, or not on its CPU.
 pub fn device(config: &NetConfig, memory: GuestMemory) -> Result<Transport<Worker>, WorkerError> {
     let condition: Arc<Condition> = Arc::default();
-    let worker = |name: &str| WorkerConfig {
-        name: name.to_owned(),
+    let worker = WorkerConfig {
+        name: "net".to_owned(),
         cpu: config.io_cpu,
         poll: Duration::from_nanos(config.poll_nanos),
         interrupts: config.completion == Completion::Interrupt,
     };
-    let (wire, other) = (Arc::clone(&config.wire), Arc::clone(&config.wire));
-    // In the order of the queues (5.1.2).
-    let workers = vec![
-        Worker::spawn(&worker("net-receive"), Arc::clone(&condition), |_| {
-            Ok(Receiving::new(wire))
-        })?,
-        Worker::spawn(&worker("net-transmit"), Arc::clone(&condition), |tally| {
-            Ok(Transmitting::new(other, tally))
-        })?,
-    ];
+    let wire = Arc::clone(&config.wire);
+    // In the order of the queues (5.1.2). One thread for both: on the way there and back it is still awake for the next
+    // frame when the answer has been delivered, where a second thread would first have to be woken.
+    let workers = Worker::spawn_for(&worker, Arc::clone(&condition), |[_, tally]| {
+        Ok([
+            Queue::Receive(Receiving::new(Arc::clone(&wire))),
+            Queue::Transmit(Transmitting::new(wire, tally)),
+        ])
+    })?;
     Ok(Transport::new(
         identity(config.address),
         memory,
-        workers,
+        workers.into(),
         condition,
     ))
+}
+
+/// Either queue.
+#[derive(Debug)]
+enum Queue {
+    Receive(Receiving),
+    Transmit(Transmitting),
+}
+
+impl Service for Queue {
+    const SYSTEM_CALLS: &'static [i64] = &[libc::SYS_readv, libc::SYS_writev];
+
+    fn serve(&mut self, ring: &mut Ring) -> Result<usize, ServeError> {
+        match self {
+            Self::Receive(queue) => queue.serve(ring),
+            Self::Transmit(queue) => queue.serve(ring),
+        }
+    }
+
+    fn wake(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Receive(queue) => queue.wake(),
+            Self::Transmit(queue) => queue.wake(),
+        }
+    }
+
+    fn wants_kicks(&self) -> bool {
+        match self {
+            Self::Receive(queue) => queue.wants_kicks(),
+            Self::Transmit(queue) => queue.wants_kicks(),
+        }
+    }
+
+    fn abandon(&mut self) {
+        match self {
+            Self::Receive(queue) => queue.abandon(),
+            Self::Transmit(queue) => queue.abandon(),
+        }
+    }
 }
 
 /// The header of every frame that the guest receives: no flags, no offload, one buffer (5.1.6.4.1).
 const RECEIVED: [u8; HEADER_BYTES] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 
-/// Segments of guest memory as the kernel takes them, behind a header of the harness's own.
-struct Vectors<'a> {
-    vectors: Vec<libc::iovec>,
-    _header: &'a mut [u8; HEADER_BYTES],
-    _guards: Vec<PtrGuardMut>,
-}
+/// Segments of guest memory as the kernel takes them, behind a header of the harness's own. Kept from frame to frame, for
+/// its allocation alone.
+#[derive(Debug, Default)]
+struct Vectors(Vec<libc::iovec>);
 
-impl<'a> Vectors<'a> {
-    fn new(
-        header: &'a mut [u8; HEADER_BYTES],
-        memory: &'a GuestMemory,
+// SAFETY: what it holds between two calls is never looked at: each fills it anew.
+unsafe impl Send for Vectors {}
+
+impl Vectors {
+    /// Reads a frame into the segments; the bytes of header and frame together.
+    fn read(
+        &mut self,
+        wire: &OwnedFd,
+        memory: &GuestMemory,
         segments: &[Segment],
-    ) -> Result<Self, GuestMemoryError> {
-        let mut vectors = vec![libc::iovec {
-            iov_base: header.as_mut_ptr().cast(),
-            iov_len: HEADER_BYTES,
-        }];
-        let mut guards = Vec::with_capacity(segments.len());
-        for &segment in segments {
-            let slice = memory.segment(segment)?;
-            let guard = slice.ptr_guard_mut();
-            vectors.push(libc::iovec {
-                iov_base: guard.as_ptr().cast(),
-                iov_len: slice.len(),
-            });
-            guards.push(guard);
-        }
-        Ok(Self {
-            vectors,
-            _header: header,
-            _guards: guards,
+    ) -> Result<io::Result<usize>, GuestMemoryError> {
+        let mut header = [0; HEADER_BYTES];
+        self.with(&mut header, memory, segments, |vectors, count| {
+            // SAFETY: each vector is the header, which lives through the call, or guest memory, which nobody has references
+            // into and which stays mapped as long as `memory` does. A chain has fewer buffers than UIO_MAXIOV.
+            unsafe { libc::readv(wire.as_raw_fd(), vectors, count) }
         })
     }
 
-    /// Reads a frame into them; the bytes of header and frame together.
-    fn read(&self, wire: &OwnedFd) -> std::io::Result<usize> {
-        // SAFETY: each vector is the header, borrowed, or guest memory, which nobody has references into; both stay where
-        // they are as long as `self` does. A chain has fewer buffers than UIO_MAXIOV.
-        let result = unsafe { libc::readv(wire.as_raw_fd(), self.vectors.as_ptr(), self.count()) };
-        usize::try_from(result).map_err(|_| std::io::Error::last_os_error())
+    /// Writes the segments as a frame.
+    fn write(
+        &mut self,
+        wire: &OwnedFd,
+        memory: &GuestMemory,
+        segments: &[Segment],
+    ) -> Result<io::Result<usize>, GuestMemoryError> {
+        let mut header = [0; HEADER_BYTES];
+        self.with(&mut header, memory, segments, |vectors, count| {
+            // SAFETY: as in `read`.
+            unsafe { libc::writev(wire.as_raw_fd(), vectors, count) }
+        })
     }
 
-    /// Writes them as a frame.
-    fn write(&self, wire: &OwnedFd) -> std::io::Result<()> {
-        // SAFETY: as in `read`.
-        let result = unsafe { libc::writev(wire.as_raw_fd(), self.vectors.as_ptr(), self.count()) };
-        if result < 0 {
-            return Err(std::io::Error::last_os_error());
+    /// Lets `call` have the vectors; `header` and `memory` outlive it.
+    fn with(
+        &mut self,
+        header: &mut [u8; HEADER_BYTES],
+        memory: &GuestMemory,
+        segments: &[Segment],
+        call: impl FnOnce(*const libc::iovec, libc::c_int) -> libc::ssize_t,
+    ) -> Result<io::Result<usize>, GuestMemoryError> {
+        self.0.clear();
+        self.0.push(libc::iovec {
+            iov_base: header.as_mut_ptr().cast(),
+            iov_len: HEADER_BYTES,
+        });
+        for &segment in segments {
+            let slice = memory.segment(segment)?;
+            self.0.push(libc::iovec {
+                iov_base: slice.ptr_guard_mut().as_ptr().cast(),
+                iov_len: slice.len(),
+            });
         }
-        Ok(())
-    }
-
-    fn count(&self) -> libc::c_int {
-        libc::c_int::try_from(self.vectors.len()).unwrap_or(libc::c_int::MAX)
+        let count = libc::c_int::try_from(self.0.len()).unwrap_or(libc::c_int::MAX);
+        let result = call(self.0.as_ptr(), count);
+        Ok(usize::try_from(result).map_err(|_| io::Error::last_os_error()))
     }
 }

@@ -8,13 +8,13 @@ use super::super::memory::{drop_front, total};
 use super::super::ring::{Chain, Ring, RingError};
 use super::super::server::{ServeError, Service};
 use super::{HEADER_LEN, RECEIVED, Vectors};
-use crate::host::net::HEADER_BYTES;
 
 /// Serves the receive queue.
 #[derive(Debug)]
 pub struct Receiving {
     wire: Arc<OwnedFd>,
     chain: Chain,
+    vectors: Vectors,
     /// Whether `chain` awaits a frame.
     waits: bool,
 }
@@ -25,14 +25,13 @@ impl Receiving {
         Self {
             wire,
             chain: Chain::default(),
+            vectors: Vectors::default(),
             waits: false,
         }
     }
 }
 
 impl Service for Receiving {
-    const SYSTEM_CALLS: &'static [i64] = &[libc::SYS_readv];
-
     fn serve(&mut self, ring: &mut Ring) -> Result<usize, ServeError> {
         for served in 0..usize::from(ring.size()) {
             if !self.waits {
@@ -48,10 +47,10 @@ impl Service for Receiving {
                 drop_front(&mut self.chain.writable, HEADER_LEN);
                 self.waits = true;
             }
-            let mut header = [0; HEADER_BYTES];
-            let read = Vectors::new(&mut header, ring.memory(), &self.chain.writable)
-                .map_err(RingError::from)?
-                .read(&self.wire);
+            let read = self
+                .vectors
+                .read(&self.wire, ring.memory(), &self.chain.writable)
+                .map_err(RingError::from)?;
             match read {
                 Ok(bytes) => {
                     self.waits = false;

@@ -21,12 +21,12 @@ const FEATURES: u64 = COMMON_FEATURES & !(1 << 29);
 
 /// Either queue of a card without threads.
 #[derive(Debug)]
-enum Queue {
+enum Half {
     Receive(Inline<Receiving>),
     Transmit(Inline<Transmitting>),
 }
 
-impl Queue {
+impl Half {
     fn lane(&self) -> &dyn Lane {
         match self {
             Self::Receive(lane) => lane,
@@ -35,7 +35,7 @@ impl Queue {
     }
 }
 
-impl Lane for Queue {
+impl Lane for Half {
     fn start(&self, ring: super::super::ring::Ring) {
         self.lane().start(ring);
     }
@@ -63,7 +63,7 @@ fn wire() -> (Arc<OwnedFd>, OwnedFd) {
 }
 
 /// A card that is served by who kicks.
-fn card() -> Card<Queue> {
+fn card() -> Card<Half> {
     let (near, far_end) = wire();
     let memory = GuestMemory::anonymous(MEMORY).unwrap();
     let condition: Arc<Condition> = Arc::default();
@@ -71,8 +71,8 @@ fn card() -> Card<Queue> {
     let receiving = Receiving::new(Arc::clone(&near));
     let transmitting = Transmitting::new(near, Arc::clone(&tally));
     let lanes = vec![
-        Queue::Receive(Inline::new(receiving, Arc::clone(&condition))),
-        Queue::Transmit(Inline::new(transmitting, Arc::clone(&condition))),
+        Half::Receive(Inline::new(receiving, Arc::clone(&condition))),
+        Half::Transmit(Inline::new(transmitting, Arc::clone(&condition))),
     ];
     Card {
         device: Transport::new(identity(ADDRESS), memory.clone(), lanes, condition),

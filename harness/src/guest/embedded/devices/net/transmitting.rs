@@ -10,13 +10,13 @@ use super::super::memory::{drop_front, total};
 use super::super::ring::{Chain, Ring, RingError};
 use super::super::server::{ServeError, Service, Tally};
 use super::{HEADER_LEN, Vectors};
-use crate::host::net::HEADER_BYTES;
 
 /// Serves the transmit queue.
 #[derive(Debug)]
 pub struct Transmitting {
     wire: Arc<OwnedFd>,
     chain: Chain,
+    vectors: Vectors,
     tally: Arc<Tally>,
 }
 
@@ -26,6 +26,7 @@ impl Transmitting {
         Self {
             wire,
             chain: Chain::default(),
+            vectors: Vectors::default(),
             tally,
         }
     }
@@ -37,16 +38,15 @@ impl Transmitting {
         if total(&self.chain.readable) > LARGEST as u64 {
             return Ok(false);
         }
-        let mut header = [0; HEADER_BYTES];
-        let vectors = Vectors::new(&mut header, ring.memory(), &self.chain.readable)?;
+        let written = self
+            .vectors
+            .write(&self.wire, ring.memory(), &self.chain.readable)?;
         // Too short for a frame, or the link is down or full: networks lose such frames.
-        Ok(vectors.write(&self.wire).is_ok())
+        Ok(written.is_ok())
     }
 }
 
 impl Service for Transmitting {
-    const SYSTEM_CALLS: &'static [i64] = &[libc::SYS_writev];
-
     fn serve(&mut self, ring: &mut Ring) -> Result<usize, ServeError> {
         let mut served = 0;
         while served < usize::from(ring.size()) && ring.pop(&mut self.chain)? {
