@@ -82,6 +82,8 @@ counters! {
     CpuTime = "cpu_ns",
     /// Nanoseconds of CPU time of all I/O threads of the guest; no value on the host's side, which has none.
     IoCpuTime = "io_cpu_ns",
+    /// Frames that were sent and not known to arrive; no value for work without a network link.
+    LostFrames = "lost_frames",
     /// Page faults of the process on this thread that needed no disk.
     MinorFaults = "minor_faults",
     /// Page faults that did.

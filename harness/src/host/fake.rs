@@ -1,6 +1,7 @@
 //! Made-up hosts for tests: directories with the files of /proc and /sys, and what the CPU would answer.
 
 use std::fs;
+use std::io::ErrorKind;
 
 use vtax_workloads::Features;
 
@@ -126,8 +127,6 @@ const COMMON: &[(&str, &str)] = &[
 const METAL: &[(&str, &str)] = &[
     ("dev/kvm", ""),
     ("dev/vfio/vfio", ""),
-    ("dev/vhost-net", ""),
-    ("dev/vhost-vsock", ""),
     ("proc/sys/kernel/numa_balancing", "1\n"),
     ("sys/bus/pci/devices/0000:41:00.0/sriov_totalvfs", "64\n"),
     ("sys/bus/pci/devices/0000:41:00.0/sriov_numvfs", "4\n"),
@@ -209,6 +208,8 @@ pub fn bare_vm() -> (Tree, Probes) {
         memory_lock: Some(64 << 10),
         kernel: "6.1.0-13-amd64".to_owned(),
         kvm: Err(KvmTrouble::Absent),
+        vhost_net: Err(ErrorKind::NotFound),
+        tun: Err(ErrorKind::NotFound),
         instructions_counter: Err(CounterTrouble::NoPmu),
     };
     (tree, probes)
@@ -273,6 +274,8 @@ fn metal_probes() -> Probes {
             statistics: true,
             halt_poll: true,
         }),
+        vhost_net: Ok(()),
+        tun: Ok(()),
         instructions_counter: Ok(()),
     }
 }

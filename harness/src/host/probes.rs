@@ -1,6 +1,6 @@
 //! What only the CPU or a system call can tell of this machine: plain data, so that tests can make up machines.
 
-use std::{arch::x86_64, io, os::fd::FromRawFd, os::fd::OwnedFd};
+use std::{arch::x86_64, fs::File, io, os::fd::FromRawFd, os::fd::OwnedFd};
 
 use rustix::{process::Resource, system::uname};
 use vtax_workloads::Features;
@@ -23,6 +23,10 @@ pub struct Probes {
     pub kernel: String,
     /// What /dev/kvm answers.
     pub kvm: Result<Kvm, KvmTrouble>,
+    /// Whether /dev/vhost-net can be opened, or why not.
+    pub vhost_net: Result<(), io::ErrorKind>,
+    /// Whether /dev/net/tun can be opened, or why not.
+    pub tun: Result<(), io::ErrorKind>,
     /// Whether the hardware counter for instructions in user space can be had, or why not.
     pub instructions_counter: Result<(), CounterTrouble>,
 }
@@ -52,9 +56,17 @@ impl Probes {
             memory_lock: rustix::process::getrlimit(Resource::Memlock).current,
             kernel: uname().release().to_string_lossy().into_owned(),
             kvm: Kvm::probe(),
+            vhost_net: open_device("/dev/vhost-net"),
+            tun: open_device("/dev/net/tun"),
             instructions_counter: open_instructions_counter().map(drop),
         }
     }
+}
+
+/// Opens a device file for reading and writing, and closes it again.
+fn open_device(path: &str) -> Result<(), io::ErrorKind> {
+    let opened = File::options().read(true).write(true).open(path);
+    opened.map(drop).map_err(|error| error.kind())
 }
 
 /// CPU features that workloads may use. `is_x86_feature_detected` checks XCR0 too.

@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use vtax_reports::counters::CounterRow;
+use vtax_reports::counters::{Counter, CounterRow};
 use vtax_reports::record::{Marks, Sample, Side};
 use vtax_scenarios::order::{BlockKind, child_seed, round_order};
 use vtax_scenarios::plan::Completion;
 use vtax_workloads::abi::{LATENCY_SLOTS, Op};
+use vtax_workloads::network::engine::lost;
 use vtax_workloads::{Body, Family, Figure, Latencies, Prepare, RunFn, SetupFn, Workload};
 
 use super::block::{Block, Stopwatch};
@@ -368,6 +369,11 @@ impl Worker<'_> {
             .time(in_guest, executor, self.mailbox, &request)?;
         drop(rival);
         block.sample.side = side;
+        let params = &self.spec.cell.workload.params;
+        if let Some(job) = self.workload.task().and_then(|task| task.net_job(params)) {
+            let lost = lost(job, iterations, block.answer.checksum);
+            block.counts.set(Counter::LostFrames, Some(lost));
+        }
         if self.workload.figure() == Figure::Latencies {
             // The block's own time is mostly waiting on purpose. The median, because a single wait may be long for reasons
             // of its own: those show in the quantiles.

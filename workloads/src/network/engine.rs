@@ -88,6 +88,22 @@ pub fn work<L: Link>(
     }
 }
 
+/// How many frames are not known to have arrived, where a block of so many `iterations` came to this checksum; those
+/// that were acknowledged together with a lost one count too.
+#[must_use]
+pub const fn lost(job: Job, iterations: u64, checksum: u64) -> u64 {
+    match job.kind {
+        _ if checksum == iterations => 0,
+        // It ends with the first.
+        Kind::Ping => 1,
+        // As many as were sent arrived, but not the same.
+        Kind::Stream if checksum > iterations => 1,
+        // Later ones were not sent.
+        Kind::Stream if iterations - checksum > WINDOW => WINDOW,
+        Kind::Stream => iterations - checksum,
+    }
+}
+
 struct Run {
     frame: Frame,
     bytes: [u8; LARGEST],
@@ -347,6 +363,26 @@ mod tests {
         for lost in [0, 500, 998, 999] {
             let (checksum, _) = run(Kind::Stream, 1000, &mut wire(1000, &[lost]));
             assert!(checksum < 1000, "{lost}: {checksum}");
+        }
+    }
+
+    #[test]
+    fn lost_frames_are_counted() {
+        for (kind, lost_at, count) in [
+            (Kind::Ping, &[][..], 0),
+            (Kind::Ping, &[30], 1),
+            (Kind::Stream, &[], 0),
+            (Kind::Stream, &[500], 1),
+            (Kind::Stream, &[3, 500, 501], 3),
+            // The acknowledgement of all sixteen hangs on the last.
+            (Kind::Stream, &[999], 8),
+        ] {
+            let (checksum, _) = run(kind, 1000, &mut wire(1000, lost_at));
+            let job = Job {
+                kind,
+                frame_bytes: SMALLEST,
+            };
+            assert_eq!(lost(job, 1000, checksum), count, "{kind:?} {lost_at:?}");
         }
     }
 

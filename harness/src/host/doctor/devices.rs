@@ -1,9 +1,11 @@
 //! What device scenarios need.
 
+use std::io::ErrorKind;
+
 use super::{Area, Check, Finding, Host, load};
 use crate::host::cgroup::{Cgroup, Version};
 
-pub(super) const CHECKS: &[Check] = &[iommu, vfio, sriov, vhost, control_groups];
+pub(super) const CHECKS: &[Check] = &[iommu, vfio, sriov, tap, vhost, control_groups];
 
 const HERE: Area = Area::Devices;
 
@@ -81,21 +83,51 @@ fn sriov(host: &Host) -> Finding {
         ))
 }
 
-fn vhost(host: &Host) -> Finding {
-    let subject = "vhost";
-    let nodes: Vec<&str> = ["vhost-net", "vhost-vsock"]
-        .into_iter()
-        .filter(|node| host.root.exists(&format!("dev/{node}")))
-        .collect();
-    if nodes.contains(&"vhost-net") {
-        return HERE.ok(subject, nodes.join(", "));
-    }
-    HERE.missing(
-        subject,
-        "no /dev/vhost-net",
-        "the kernel cannot serve a guest's network queues",
+fn tap(host: &Host) -> Finding {
+    let means = "guests have no network link: its cells are not testable";
+    device(
+        host,
+        "TAP",
+        "/dev/net/tun",
+        &host.probes.tun,
+        ("tun", means),
     )
-    .remedy(load(host, "vhost_net"))
+}
+
+fn vhost(host: &Host) -> Finding {
+    let means = "the kernel cannot serve a guest's network card (vhost-net): the VMM does";
+    let module = ("vhost_net", means);
+    device(
+        host,
+        "vhost-net",
+        "/dev/vhost-net",
+        &host.probes.vhost_net,
+        module,
+    )
+}
+
+/// A device file that a kernel module brings.
+fn device(
+    host: &Host,
+    subject: &'static str,
+    path: &str,
+    opened: &Result<(), ErrorKind>,
+    (module, means): (&str, &'static str),
+) -> Finding {
+    match opened {
+        Ok(()) => HERE.ok(subject, format!("{path} can be opened")),
+        Err(ErrorKind::PermissionDenied) => HERE
+            .missing(subject, format!("{path} may not be opened"), means)
+            .remedy(format!(
+                "sudo setfacl -m u:$USER:rw {path}, or run vtax as root"
+            )),
+        Err(ErrorKind::NotFound) => HERE
+            .missing(subject, format!("no {path}"), means)
+            .remedy(load(host, module)),
+        Err(kind) => HERE
+            .missing(subject, format!("{path} cannot be opened: {kind}"), means)
+            .remedy(load(host, module)),
+    }
 }
 
 fn control_groups(host: &Host) -> Finding {

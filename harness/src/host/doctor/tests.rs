@@ -1,3 +1,5 @@
+use std::io::ErrorKind;
+
 use vtax_workloads::Features;
 
 use super::*;
@@ -219,6 +221,24 @@ fn modules_are_offered_only_where_the_kernel_loads_them() {
         find(&without, "vhost").remedy.as_deref(),
         Some("a kernel with vhost_net built in: this one loads no modules")
     );
+}
+
+#[test]
+fn a_device_that_may_not_be_opened_is_not_an_absent_one() {
+    let (tree, mut probes) = fake::intel_metal();
+    let examination = examined(&tree, probes.clone());
+    for subject in ["TAP", "vhost-net"] {
+        assert_eq!(find(&examination, subject).status, Status::Ok, "{subject}");
+    }
+    probes.vhost_net = Err(ErrorKind::PermissionDenied);
+    probes.tun = Err(ErrorKind::NotFound);
+    let examination = examined(&tree, probes);
+    let vhost = find(&examination, "vhost-net");
+    assert_eq!(vhost.found, "/dev/vhost-net may not be opened");
+    assert!(vhost.remedy.as_ref().unwrap().contains("setfacl"));
+    let tap = find(&examination, "TAP");
+    assert_eq!(tap.status, Status::Missing);
+    assert_eq!(tap.remedy.as_deref(), Some("sudo modprobe tun"));
 }
 
 #[test]
