@@ -13,6 +13,7 @@ use vtax_scenarios::plan::{Cell, Plan};
 use crate::campaign::Campaign;
 use crate::costs::{self, Prices};
 use crate::disks::Disks;
+use crate::guest::embedded::devices::DeviceError;
 use crate::host::fingerprint::fingerprint;
 use crate::host::root::HostRoot;
 use crate::host::tsc::now_raw_nanos;
@@ -146,7 +147,8 @@ fn why(error: &BootError) -> NotMeasured {
         | BootError::Affinity(_)
         | BootError::OtherTsc
         | BootError::Disk(_)
-        | BootError::Network(_) => NotMeasured::NotTestable(error.to_string()),
+        | BootError::Network(_)
+        | BootError::Device(DeviceError::Vhost(_)) => NotMeasured::NotTestable(error.to_string()),
         _ => NotMeasured::Failed(error.to_string()),
     }
 }

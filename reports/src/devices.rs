@@ -20,8 +20,8 @@ use crate::stats::series::Series;
 use crate::stats::stein;
 use crate::verdict::position;
 
-/// The matrix key by which a scenario chooses the disk.
-const DISK: &str = "guest.disk";
+/// The matrix keys by which a scenario chooses a device.
+const CHOICES: [&str; 2] = ["guest.disk", "guest.net-backend"];
 
 /// The published claim: paravirtual devices are this many times as good as emulated ones.
 pub const CLAIM: f64 = 1.5;
@@ -77,12 +77,12 @@ pub(crate) fn is_on_disk(cell: &Cell) -> bool {
         .is_some_and(|(_, workload)| workload.family == Family::Block)
 }
 
-/// The parameters without the disk.
+/// The parameters without the device.
 pub(crate) fn others(parameters: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
     parameters
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
-        .filter(|&(name, _)| name != DISK)
+        .filter(|(name, _)| !CHOICES.contains(name))
         .collect()
 }
 

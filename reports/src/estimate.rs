@@ -11,11 +11,11 @@ use rayon::prelude::*;
 use vtax_scenarios::plan::Cell;
 use vtax_workloads::{Direction as Better, Metric};
 
-use crate::counters::{CounterLog, CounterRow};
+use crate::counters::{Counter, CounterLog, CounterRow};
 use crate::devices;
 use crate::ledger::{BootAccount, Ledger, cpu_time};
-use crate::record::{Marks, NotMeasured, RunRecord, Sample};
-use crate::result::{CellResult, Direction, Interval, Results, SideSummary};
+use crate::record::{Marks, NotMeasured, RunRecord, Sample, Side};
+use crate::result::{CellResult, Direction, Interval, LostFrames, Results, SideSummary};
 use crate::spans::{BootSamples, Spans};
 use crate::stats::{boot::Boot, mean::LogMean, median, quantiles};
 pub use crate::stats::{
@@ -94,6 +94,7 @@ struct Digest {
     boots_measured: usize,
     boots_unsettled: usize,
     left_out: BTreeMap<&'static str, u64>,
+    lost_frames: Option<LostFrames>,
     time: Duration,
 }
 
@@ -129,6 +130,10 @@ impl Digest {
                 BootAccount::new(&samples.blocks, rows, counting, nanos_per_tick, per_side)
             })
             .collect();
+        let counters = blocks
+            .iter()
+            .filter_map(|samples| Some(counted(samples.blocks.first()?.boot)));
+        let lost_frames = lost_frames(counters.flatten());
         let mut left_out = BTreeMap::new();
         for (boot, _) in &boots {
             let disturbed = boot.value.is_some_and(|value| value.disturbed);
@@ -148,6 +153,7 @@ impl Digest {
             boots_measured: values.len(),
             boots_unsettled,
             left_out,
+            lost_frames,
             time: boots.iter().map(|&(_, time)| time).sum(),
         }
     }
@@ -235,6 +241,8 @@ impl Digest {
             },
             cpu: cpu_time(&self.accounts, self.series.pilot(), confidence)
                 .filter(|_| is_measured && self.question == Question::Ratio),
+            net_backend: cell.guest.net.as_ref().map(|net| net.backend),
+            lost_frames: self.lost_frames,
             ledger: judgement
                 .noise_floor
                 .filter(|_| is_measured && self.question == Question::Ratio)
@@ -247,6 +255,19 @@ impl Digest {
             failed: matches!(measured.not_measured, Some(NotMeasured::Failed(_))),
         }
     }
+}
+
+/// The frames that these blocks lost; `None` where none of them counted any.
+fn lost_frames<'a>(rows: impl Iterator<Item = &'a CounterRow>) -> Option<LostFrames> {
+    rows.filter_map(|row| Some((row.side, row.counts.get(Counter::LostFrames)?)))
+        .fold(None, |sum, (side, count)| {
+            let mut sum: LostFrames = sum.unwrap_or_default();
+            match side {
+                Side::Guest => sum.guest += count,
+                Side::Native | Side::Control => sum.native += count,
+            }
+            Some(sum)
+        })
 }
 
 /// An interval in other units, by a function that only grows.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use vtax_scenarios::plan::NetBackend;
 
 use crate::devices::Comparison;
 use crate::ledger::Ledger;
@@ -81,6 +82,15 @@ pub struct CpuTime {
     pub guest: Interval,
 }
 
+/// Frames that were sent and not known to arrive, over all blocks but the warm-up's, void ones included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostFrames {
+    /// On the host, native and control blocks together.
+    pub native: u64,
+    /// In the guest.
+    pub guest: u64,
+}
+
 /// The result of one cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellResult {
@@ -129,6 +139,12 @@ pub struct CellResult {
     /// CPU time per unit of work; `None` where it was not counted.
     #[serde(default)]
     pub cpu: Option<CpuTime>,
+    /// Who served the guest's network card; `None` where it has none.
+    #[serde(default)]
+    pub net_backend: Option<NetBackend>,
+    /// Frames that were lost; `None` where none were sent, or they were not counted.
+    #[serde(default)]
+    pub lost_frames: Option<LostFrames>,
     /// Where the loss went; `None` where nothing was counted, or the host has nothing to compare with.
     #[serde(default)]
     pub ledger: Option<Ledger>,

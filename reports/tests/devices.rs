@@ -13,7 +13,7 @@ use vtax_reports::html;
 use vtax_reports::record::{Marks, Sample, Side};
 use vtax_reports::result::{Results, Verdict};
 use vtax_reports::store::Run;
-use vtax_scenarios::plan::{Completion, Disk, DiskBacking, DiskDevice};
+use vtax_scenarios::plan::{Completion, Disk, DiskBacking, DiskDevice, Net, NetBackend, NetLink};
 
 const BOOTS: u32 = 12;
 const OPERATIONS: u64 = 1_000;
@@ -141,6 +141,60 @@ fn an_io_thread_that_was_not_counted_leaves_no_cpu_time() {
     assert_eq!(results.cells[0].cpu, None);
     assert_eq!(results.comparisons[0].cpu, None);
     assert_eq!(results.comparisons[0].cpu_verdict, None);
+}
+
+#[test]
+fn lost_frames_have_a_column_and_whoever_served_the_card_is_named() {
+    let mut run = run();
+    for (cell, backend) in (0..).zip([NetBackend::Vmm, NetBackend::Vhost]) {
+        let planned = &mut run.record.plan.cells[cell];
+        planned.workload.name = "net-stream".to_owned();
+        planned.guest.disk = None;
+        planned.guest.net = Some(Net {
+            link: NetLink::Namespace,
+            backend,
+            completion: Completion::Poll,
+            poll_nanos: 0,
+            io_cpu: None,
+        });
+        let name = if cell == 0 { "vmm" } else { "vhost" };
+        planned.parameters = [("guest.net-backend".to_owned(), name.to_owned())].into();
+    }
+    run.record.plan.cells.truncate(2);
+    let rows: Vec<CounterRow> = (0..2)
+        .flat_map(|cell| (0..BOOTS).map(move |boot| (cell, boot)))
+        .flat_map(|(cell, boot)| run.counters.boot(cell, boot).to_vec())
+        .collect();
+    run.counters = Default::default();
+    for mut row in rows {
+        let lost = match (row.cell, row.side, row.boot) {
+            (1, Side::Guest, 0) => 5,
+            (0, Side::Control, 3) => 2,
+            _ => 0,
+        };
+        row.counts.set(Counter::LostFrames, Some(lost));
+        run.counters.push(row);
+    }
+    let results = results(&run);
+    let lost = |cell: usize| results.cells[cell].lost_frames.unwrap();
+    assert_eq!((lost(0).native, lost(0).guest), (2, 0));
+    assert_eq!((lost(1).native, lost(1).guest), (0, 5));
+    assert_eq!(results.cells[1].net_backend, Some(NetBackend::Vhost));
+    let document = html::render(&run, &results).unwrap();
+    let section = document.split("<section id=\"devices\">").nth(1).unwrap();
+    let section = section.split("</section>").next().unwrap();
+    for text in [
+        "<th class=\"n\">lost frames</th>",
+        "virtio-net by the VMM</th>",
+        "virtio-net by vhost-net</th>",
+        "native 2, virtio-net by the VMM 0, virtio-net by vhost-net 5",
+    ] {
+        assert!(section.contains(text), "{text}: {section}");
+    }
+    assert!(
+        document.contains("virtio-net by vhost-net, tap, poll"),
+        "the plan names it"
+    );
 }
 
 #[test]

@@ -64,6 +64,7 @@ pub(crate) fn settings(
         (Field::Pinning, span(&spec.guest.pinning)),
         (Field::HaltPoll, span(&spec.guest.halt_poll)),
         (Field::DiskIoCpus, span(&spec.guest.disk_io_cpus)),
+        (Field::NetBackend, span(&spec.guest.net_backend)),
         (Field::NetIoCpu, span(&spec.guest.net_io_cpu)),
         (Field::BaselineBacking, span(&spec.baseline.backing)),
     ];

@@ -1,8 +1,8 @@
 //! A plan in words, for `vtax scenario explain`.
 
 use crate::plan::{
-    Backing, Cell, ClaimOver, Completion, Disk, DiskBacking, DiskDevice, Net, NetLink, PageSize,
-    Pinning, Plan,
+    Backing, Cell, ClaimOver, Completion, Disk, DiskBacking, DiskDevice, Net, NetBackend, NetLink,
+    PageSize, Pinning, Plan,
 };
 use crate::units::{duration_text, percent_text, size_text};
 
@@ -190,13 +190,22 @@ pub fn disk_text(disk: &Disk) -> String {
     }
 }
 
-/// A network link in one line.
-fn net_text(net: &Net) -> String {
+/// A network link in one line: what the guest sees, who serves it, and what is behind it.
+#[must_use]
+pub fn net_text(net: &Net) -> String {
     let link = match net.link {
         NetLink::Namespace => "tap",
         NetLink::Bridge => "bridge",
     };
-    format!("virtio-net, {link}, {}", completion_text(net.completion))
+    let backend = match net.backend {
+        NetBackend::Auto => "vhost-net or the VMM",
+        NetBackend::Vhost => "vhost-net",
+        NetBackend::Vmm => "the VMM",
+    };
+    format!(
+        "virtio-net by {backend}, {link}, {}",
+        completion_text(net.completion)
+    )
 }
 
 fn completion_text(completion: Completion) -> &'static str {

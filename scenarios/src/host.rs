@@ -7,7 +7,9 @@ use std::fmt;
 use vtax_workloads::{Features, Task};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, render};
-use crate::plan::{Backing, Cell, Disk, DiskBacking, HostFacts, PageSize, Pinning, Plan};
+use crate::plan::{
+    Backing, Cell, Disk, DiskBacking, HostFacts, NetBackend, PageSize, Pinning, Plan,
+};
 use crate::spans::{Field, SpanMap};
 use crate::units::size_text;
 
@@ -47,6 +49,7 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         hypercalls,
         halt_poll,
         disk_io_cpus,
+        net_backend,
         net_io_cpu,
         numa_node,
         page_size,
@@ -104,6 +107,16 @@ fn pinning(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
 fn disk_io_cpus(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
     let disk = cell.guest.disk.as_ref()?;
     allowed(Field::DiskIoCpus, &disk.io_cpus, facts)
+}
+
+fn net_backend(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let backend = cell.guest.net.as_ref()?.backend;
+    (backend == NetBackend::Vhost && !facts.vhost_net).then(|| Untestable {
+        field: Field::NetBackend,
+        reason: "the kernel here cannot serve a guest's network card: /dev/vhost-net is not there or may not be opened"
+            .to_owned(),
+        remedy: "as root: modprobe vhost_net; or write net-backend = \"vmm\"".to_owned(),
+    })
 }
 
 fn net_io_cpu(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {

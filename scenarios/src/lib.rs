@@ -37,7 +37,7 @@ mod values;
 mod workload;
 
 pub use diagnostic::ScenarioError;
-pub use explain::{disk_text, explain};
+pub use explain::{disk_text, explain, net_text};
 pub use load::{Loaded, Overrides, parse};
 pub use schema::json_schema;
 pub use shipped::{list, shipped};

@@ -6,10 +6,10 @@ use vtax_workloads::{Body, find};
 
 use crate::check::{poll_nanos, value};
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::plan::{Cell, Completion, Net, NetLink};
+use crate::plan::{Cell, Completion, HostFacts, Net, NetBackend, NetLink, Plan};
 use crate::schema::{GuestSpec, NetSpec};
 
-/// While the I/O threads poll they keep the CPU from the peer that they wait for, unless there are CPUs for all.
+/// While the thread polls it keeps the CPU from the peer that it waits for, unless there are CPUs for all.
 const DEFAULT_POLL_NANOS: u64 = 0;
 
 /// The network link that the keys describe.
@@ -18,10 +18,31 @@ pub(crate) fn net(spec: &GuestSpec, errors: &mut Diagnostics) -> Option<Net> {
         NetSpec::None => None,
         NetSpec::VirtioNet => Some(Net {
             link: value(&spec.net_link, NetLink::Namespace),
+            backend: value(&spec.net_backend, NetBackend::Auto),
             completion: value(&spec.net_completion, Completion::Interrupt),
             poll_nanos: poll_nanos(&spec.net_poll, "net-poll", DEFAULT_POLL_NANOS, errors),
             io_cpu: spec.net_io_cpu.as_ref().map(|cpu| *cpu.get_ref()),
         }),
+    }
+}
+
+impl Plan {
+    /// The plan with what it leaves to the host settled for this one: who serves the guests' network cards.
+    #[must_use]
+    pub fn settled(&self, facts: &HostFacts) -> Self {
+        let mut plan = self.clone();
+        for net in plan
+            .cells
+            .iter_mut()
+            .filter_map(|cell| cell.guest.net.as_mut())
+        {
+            net.backend = match net.backend {
+                NetBackend::Auto if facts.vhost_net => NetBackend::Vhost,
+                NetBackend::Auto => NetBackend::Vmm,
+                settled => settled,
+            };
+        }
+        plan
     }
 }
 

@@ -156,16 +156,40 @@ pub enum NetLink {
     Bridge,
 }
 
+/// Who serves the queues of a guest's network card.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetBackend {
+    /// The host's kernel where it can, else the VMM. Settled before a run, so no record has it.
+    Auto,
+    /// The host's kernel (vhost-net).
+    Vhost,
+    /// An I/O thread of the VMM.
+    Vmm,
+}
+
+impl NetBackend {
+    /// What runs were served by before there was a choice.
+    const fn of_older_runs() -> Self {
+        Self::Vmm
+    }
+}
+
 /// A guest's network link, a virtio-net device with one pair of queues.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Net {
     /// What it is made of.
     pub link: NetLink,
+    /// Who serves its queues.
+    #[serde(default = "NetBackend::of_older_runs")]
+    pub backend: NetBackend,
     /// How the guest learns of a frame.
     pub completion: Completion,
-    /// How long the I/O threads look for further frames before they sleep, in nanoseconds.
+    /// How long the thread that serves them looks for further frames before it sleeps, in nanoseconds.
     pub poll_nanos: u64,
-    /// The host CPU of the I/O threads; `None`: wherever the scheduler puts them.
+    /// The host CPU of that thread; `None`: wherever the scheduler puts it.
     pub io_cpu: Option<u32>,
 }
 
@@ -338,4 +362,6 @@ pub struct HostFacts {
     pub halt_poll: bool,
     /// Whether a guest's VMCALL or VMMCALL reaches KVM: with VT-x and SVM it does.
     pub hypercalls: bool,
+    /// Whether the kernel can serve a guest's network card: /dev/vhost-net can be opened.
+    pub vhost_net: bool,
 }

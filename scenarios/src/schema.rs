@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 use vtax_workloads::{CATALOGUE, Param, ParamKind};
 
-use crate::plan::{Backing, ClaimOver, Completion, DiskDevice, NetLink, PageSize};
+use crate::plan::{Backing, ClaimOver, Completion, DiskDevice, NetBackend, NetLink, PageSize};
 use crate::units::{Duration, Percent, Size, duration_text, size_text};
 use crate::values::{DiskBackingSpec, MemorySpec, PinningSpec, VcpusSpec};
 
@@ -166,13 +166,18 @@ pub(crate) struct GuestSpec {
     /// a bridge between it and its peer. Default: namespace.
     #[schemars(with = "NetLink")]
     pub net_link: Given<NetLink>,
+    /// Who serves the guest's network card: the host's kernel (`vhost`, by /dev/vhost-net), an I/O thread of the VMM (`vmm`), or
+    /// the kernel where it can, else the VMM (`auto`). Default: auto.
+    #[schemars(with = "NetBackend")]
+    pub net_backend: Given<NetBackend>,
     /// How the guest learns of a frame: by an interrupt, or by polling. The native twin does likewise. Default: interrupt.
     #[schemars(with = "Completion")]
     pub net_completion: Given<Completion>,
-    /// How long the I/O threads of virtio-net poll for further frames before they sleep. Default: 0 us.
+    /// How long the thread that serves virtio-net polls for further frames before it sleeps; vhost-net rounds up to whole
+    /// microseconds. Default: 0 us.
     #[schemars(with = "Duration", example = &"32us")]
     pub net_poll: Given<Duration>,
-    /// The host CPU of virtio-net's I/O threads. Default: wherever the scheduler puts them.
+    /// The host CPU of the thread that serves virtio-net. Default: wherever the scheduler puts it.
     #[schemars(with = "u32", example = 1)]
     pub net_io_cpu: Given<u32>,
 }

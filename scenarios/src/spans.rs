@@ -22,6 +22,8 @@ pub enum Field {
     PageSize,
     /// `guest.disk-io-cpus`.
     DiskIoCpus,
+    /// `guest.net-backend`.
+    NetBackend,
     /// `guest.net-io-cpu`.
     NetIoCpu,
     /// `baseline.backing`.

@@ -1,7 +1,7 @@
 //! From files to plans: defaults, combinations, order.
 
 use proptest::prelude::*;
-use vtax_scenarios::plan::{Backing, PageSize, Pinning, Plan};
+use vtax_scenarios::plan::{Backing, HostFacts, Net, NetBackend, PageSize, Pinning, Plan};
 use vtax_scenarios::{Overrides, list, parse};
 
 fn plan(text: &str) -> Plan {
@@ -31,6 +31,32 @@ fn what_is_left_out_takes_its_default() {
     assert_eq!(cell.baseline_backing, None);
     assert_eq!(cell.measure.block_nanos, 12_000_000);
     assert!(cell.parameters.is_empty());
+}
+
+#[test]
+fn who_serves_a_network_card_is_settled_for_the_host() {
+    let text = "schema = 1\nname = \"s\"\n[guest]\nnet = \"virtio-net\"\n[[workload]]\nname = \"net-ping\"\n[matrix]\n\"guest.net-backend\" = [\"auto\", \"vhost\", \"vmm\"]";
+    let plan = plan(text);
+    let backends = |plan: &Plan| -> Vec<NetBackend> {
+        let nets = plan.cells.iter().filter_map(|cell| cell.guest.net.as_ref());
+        nets.map(|net| net.backend).collect()
+    };
+    use NetBackend::{Auto, Vhost, Vmm};
+    assert_eq!(backends(&plan), [Auto, Vhost, Vmm]);
+    for (vhost_net, auto) in [(true, Vhost), (false, Vmm)] {
+        let facts = HostFacts {
+            vhost_net,
+            ..HostFacts::default()
+        };
+        assert_eq!(backends(&plan.settled(&facts)), [auto, Vhost, Vmm]);
+    }
+}
+
+#[test]
+fn a_record_from_before_there_was_a_choice_was_served_by_the_vmm() {
+    let net = r#"{"link":"namespace","completion":"poll","poll_nanos":0,"io_cpu":null}"#;
+    let net: Net = serde_json::from_str(net).unwrap();
+    assert_eq!(net.backend, NetBackend::Vmm);
 }
 
 #[test]

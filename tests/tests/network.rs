@@ -50,6 +50,15 @@ name = "cpu-hash"
 "guest.net" = ["none", "virtio-net"]
 "#;
 
+/// What a shell does to /dev/net before it becomes vtax: no tap device, and one that may not be opened.
+const WITHOUT_TAP: [(&str, &str); 2] = [
+    ("mount -t tmpfs none /dev/net", "No such file or directory"),
+    (
+        "mount -t tmpfs -o nodev none /dev/net && mknod /dev/net/tun c 10 200",
+        "Permission denied",
+    ),
+];
+
 fn cells(stage: &Stage) -> Vec<Value> {
     let results = stage.run_dir("run").json("results.json");
     results["cells"].as_array().expect("cells").clone()
@@ -77,6 +86,14 @@ fn frames_are_measured_on_both_sides() {
             assert!(cell[side]["median"].as_f64().unwrap() > 0.0, "{cell}");
         }
         let quantiles = cell["quantiles"].as_array().expect("quantiles");
+        let served = if std::path::Path::new("/dev/vhost-net").exists() {
+            "vhost"
+        } else {
+            "vmm"
+        };
+        assert_eq!(cell["net_backend"], served, "{cell}");
+        assert_eq!(cell["lost_frames"]["guest"], 0, "{cell}");
+        assert_eq!(cell["lost_frames"]["native"], 0, "{cell}");
         assert_eq!(
             quantiles.is_empty(),
             cell["workload"] != "net-ping",
@@ -86,6 +103,69 @@ fn frames_are_measured_on_both_sides() {
     // A lost frame voids its block by the checksum.
     let samples = std::fs::read_to_string(stage.path("run/samples.csv")).expect("samples");
     assert!(!samples.contains("checksum"), "{samples}");
+    let report = stage.run_dir("run").text("report.html");
+    assert!(report.contains("<th class=\"n\">lost frames</th>"));
+    assert!(report.contains("native 0, guest 0"));
+}
+
+#[test]
+fn without_a_tap_device_the_cell_says_so_and_the_rest_runs() {
+    let Some(stage) = Stage::as_root_with_kvm() else {
+        return;
+    };
+    stage.file("net.toml", WITH_AND_WITHOUT);
+    for (run, (hide, error)) in ["absent", "forbidden"].iter().zip(WITHOUT_TAP) {
+        let shell = format!("mkdir -p /dev/net && {hide} && exec \"$0\" \"$@\"");
+        let wrapper = ["unshare", "--mount", "sh", "-c", &shell];
+        let line = format!("run net.toml --out {run}");
+        let outcome = stage.vtax_under(&wrapper, &line).run();
+        assert!(matches!(outcome.code(), Some(0 | 3 | 4)), "{outcome:#?}");
+        let results = stage.run_dir(run).json("results.json");
+        let [without, with] = &results["cells"].as_array().expect("cells")[..] else {
+            panic!("{results:#?}");
+        };
+        assert!(
+            without["guest"]["median"].as_f64().unwrap() > 0.0,
+            "{without}"
+        );
+        assert_eq!(with["verdict"], "not_testable", "{with}");
+        let reason = with["reason"].as_str().expect("every cell has a reason");
+        for words in [error, "/dev/net/tun", "modprobe tun"] {
+            assert!(reason.contains(words), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn a_kernel_that_serves_no_network_card_is_told_of() {
+    let Some(stage) = Stage::as_root_with_kvm() else {
+        return;
+    };
+    let scenario = WITH_AND_WITHOUT.replace("[measure]", "net-backend = \"vhost\"\n\n[measure]");
+    stage.file("net.toml", &scenario);
+    // Where there is one, it may not be opened.
+    let shell = "if [ -e /dev/vhost-net ]; then mkdir hidden && mount -t tmpfs -o nodev none hidden \
+                 && mknod hidden/vhost c 10 238 && mount --bind hidden/vhost /dev/vhost-net || exit 9; fi; exec \"$0\" \"$@\"";
+    let wrapper = ["unshare", "--mount", "sh", "-c", shell];
+    let outcome = stage.vtax_under(&wrapper, "run net.toml --out run").run();
+    assert!(matches!(outcome.code(), Some(0 | 3 | 4)), "{outcome:#?}");
+    let cells = cells(&stage);
+    let [without, with] = &cells[..] else {
+        panic!("{cells:#?}");
+    };
+    assert!(
+        without["guest"]["median"].as_f64().unwrap() > 0.0,
+        "{without}"
+    );
+    assert_eq!(with["verdict"], "not_testable", "{with}");
+    let reason = with["reason"].as_str().expect("every cell has a reason");
+    for words in [
+        "/dev/vhost-net",
+        "modprobe vhost_net",
+        "net-backend = \"vmm\"",
+    ] {
+        assert!(reason.contains(words), "{reason}");
+    }
 }
 
 #[test]

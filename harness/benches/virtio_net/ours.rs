@@ -1,7 +1,7 @@
 //! vtax's own VMM.
 
 use vtax::guest::embedded::devices::blk::Completion;
-use vtax::guest::embedded::devices::net::NetConfig;
+use vtax::guest::embedded::devices::net::{Backend, NetConfig};
 use vtax::guest::embedded::devices::{Devices, DevicesConfig};
 use vtax::guest::embedded::{self, Vm, VmConfig};
 use vtax::guest::image::Image;
@@ -31,6 +31,7 @@ pub fn with(image: &Image, tap: &Tap, io_cpu: u32, work: Work<'_>) -> anyhow::Re
         &DevicesConfig {
             net: Some(NetConfig {
                 wire: tap.wire(),
+                backend: Backend::Vmm,
                 address: GUEST,
                 completion: Completion::Poll,
                 // QEMU's main loop, which serves its card, does not poll either.

@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use vtax_reports::store::REPORT_FILE;
-use vtax_scenarios::plan::Plan;
+use vtax_scenarios::plan::{HostFacts, Plan};
 use vtax_scenarios::spans::SpanMap;
 use vtax_scenarios::units::{parse_duration, parse_percent};
 use vtax_scenarios::{Loaded, Overrides, explain, host};
@@ -110,7 +110,9 @@ fn one(
     talk: Talk,
     stop: &AtomicBool,
 ) -> Result<ExitCode, Failure> {
-    let not_testable = not_testable(&loaded.plan, &loaded.spans)?;
+    let facts = source::facts();
+    let plan = loaded.plan.settled(&facts);
+    let not_testable = not_testable(&plan, &facts, &loaded.spans)?;
     let dir = match &args.out {
         Some(dir) if several => dir.join(&loaded.plan.scenario),
         Some(dir) => dir.clone(),
@@ -118,7 +120,7 @@ fn one(
     };
     let results = measure(
         Job {
-            plan: &loaded.plan,
+            plan: &plan,
             not_testable,
             dir: &dir,
             command: std::env::args().collect(),
@@ -134,13 +136,16 @@ fn one(
 }
 
 /// What the host lacks, by cell; an error where no cell at all can run.
-fn not_testable(plan: &Plan, spans: &SpanMap) -> Result<BTreeMap<u32, String>, Failure> {
-    let facts = source::facts();
+fn not_testable(
+    plan: &Plan,
+    facts: &HostFacts,
+    spans: &SpanMap,
+) -> Result<BTreeMap<u32, String>, Failure> {
     if facts.max_vcpus == 0 {
         // No KVM: no cell is to blame, and the run itself says what is missing.
         return Ok(BTreeMap::new());
     }
-    let untestable = host::check(plan, &facts);
+    let untestable = host::check(plan, facts);
     let lacking: BTreeMap<u32, String> = (0..)
         .zip(&untestable)
         .filter_map(|(cell, lack)| Some((cell, lack.as_ref()?.to_string())))

@@ -33,6 +33,7 @@ pub(super) fn facts(root: &HostRoot, probes: &Probes) -> HostFacts {
         features: probes.features.0,
         halt_poll: probes.kvm.as_ref().is_ok_and(|kvm| kvm.halt_poll),
         hypercalls: matches!(Flavour::of(root), Flavour::Vmx | Flavour::Svm),
+        vhost_net: probes.vhost_net.is_ok(),
     }
 }
 
@@ -70,6 +71,7 @@ mod tests {
             features: probes.features.0,
             halt_poll: true,
             hypercalls: true,
+            vhost_net: true,
         };
         assert_eq!(facts, expected);
     }
@@ -84,6 +86,7 @@ mod tests {
         let facts = facts(&tree.root(), &probes);
         assert_eq!((facts.free_huge_2m, facts.free_huge_1g), (0, 0));
         assert_eq!((facts.thp, facts.max_vcpus), (false, 0));
+        assert!(!facts.vhost_net);
     }
 
     #[test]

@@ -3,14 +3,14 @@
 use std::mem::offset_of;
 use std::sync::Arc;
 
-use vtax_scenarios::plan::{self, Completion};
+use vtax_scenarios::plan::{self, Completion, NetBackend};
 use vtax_workloads::machine::{
     AREA_NET_SEAT, DEVICE_NET, DEVICES_VIRTUAL, NET_INTERRUPT, NET_POLL, NetSeat,
 };
 use vtax_workloads::network::frame::GUEST;
 
 use crate::guest::embedded::devices::blk;
-use crate::guest::embedded::devices::net::NetConfig;
+use crate::guest::embedded::devices::net::{Backend, NetConfig};
 use crate::guest::layout;
 use crate::guest::ram::{Ram, RamError};
 use crate::host::net::{NetError, Network};
@@ -28,6 +28,11 @@ pub fn network(plan: &plan::Net) -> Result<(Arc<Network>, Completion), NetError>
 pub fn device(plan: &plan::Net, network: &Network) -> NetConfig {
     NetConfig {
         wire: network.tap.wire(),
+        backend: match plan.backend {
+            NetBackend::Vhost => Backend::Vhost,
+            // A plan is settled before it is measured.
+            NetBackend::Auto | NetBackend::Vmm => Backend::Vmm,
+        },
         address: GUEST,
         completion: match plan.completion {
             Completion::Interrupt => blk::Completion::Interrupt,

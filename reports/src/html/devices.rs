@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vtax_scenarios::plan::Cell;
+use vtax_scenarios::plan::{Cell, NetBackend};
 use vtax_workloads::Family;
 
 use super::words::Badge;
 use crate::devices::{Comparison, others};
 use crate::export::figures::{NONE, Outcome, figure, nanos};
-use crate::result::{CellResult, Direction, Interval, Results, SideSummary};
+use crate::result::{CellResult, Direction, Interval, LostFrames, Results, SideSummary};
 use crate::store::Run;
 
 /// The table.
@@ -19,6 +19,8 @@ pub(super) struct Devices {
     /// Whether some line sets a paravirtual device against an emulated one.
     pub compared: bool,
     pub claim: f64,
+    /// Whether some line sends frames.
+    pub frames: bool,
 }
 
 /// One kind of work.
@@ -26,6 +28,8 @@ pub(super) struct Row {
     pub title: String,
     pub native: Figure,
     pub devices: Vec<Figure>,
+    /// Frames that were lost on the host and on each device, in words; `None` where none were counted.
+    pub lost: Option<String>,
     pub speed: Option<Quotient>,
     pub cpu: Option<Quotient>,
 }
@@ -74,6 +78,7 @@ impl Devices {
             })
             .collect();
         Self {
+            frames: rows.iter().any(|row| row.lost.is_some()),
             compared: rows.iter().any(|row| row.speed.is_some()),
             claim: crate::devices::CLAIM,
             columns,
@@ -86,7 +91,10 @@ impl Devices {
 fn device(cell: &Cell) -> Option<&'static str> {
     match vtax_workloads::find(&cell.workload.name)?.1.family {
         Family::Block => Some(cell.guest.disk.as_ref()?.device.name()),
-        Family::Network => Some("virtio-net"),
+        Family::Network => Some(match cell.guest.net.as_ref()?.backend {
+            NetBackend::Vhost => "virtio-net by vhost-net",
+            NetBackend::Auto | NetBackend::Vmm => "virtio-net by the VMM",
+        }),
         _ => None,
     }
 }
@@ -121,6 +129,7 @@ impl Row {
                 }),
             native,
             devices: columns.iter().map(guest).collect(),
+            lost: lost(cells, columns.len() > 1),
             speed: comparison
                 .map(|it| Quotient::new(&it.speed, Outcome::of_verdict(it.speed_verdict))),
             cpu: comparison.and_then(|it| {
@@ -160,6 +169,27 @@ impl Figure {
             more: per_second.into_iter().chain(p99).chain(cpu).collect(),
         }
     }
+}
+
+/// The lost frames of a line; with several devices each count names its own.
+fn lost(cells: &[(&str, &CellResult)], several: bool) -> Option<String> {
+    let counts: Vec<(&str, LostFrames)> = cells
+        .iter()
+        .filter_map(|(device, cell)| Some((*device, cell.lost_frames?)))
+        .collect();
+    if counts.is_empty() {
+        return None;
+    }
+    let native: u64 = counts.iter().map(|(_, lost)| lost.native).sum();
+    let guests = counts.iter().map(|(device, lost)| match several {
+        true => format!("{device} {}", lost.guest),
+        false => format!("guest {}", lost.guest),
+    });
+    let all: Vec<String> = [format!("native {native}")]
+        .into_iter()
+        .chain(guests)
+        .collect();
+    Some(all.join(", "))
 }
 
 fn quantile(

@@ -168,6 +168,8 @@ mod tests {
             anomaly: None,
             quantiles: Vec::new(),
             cpu: None,
+            net_backend: None,
+            lost_frames: None,
             ledger: None,
             verdict: crate::result::Verdict::Holds,
             reason: String::new(),

@@ -39,6 +39,7 @@ pub(super) struct GuestRow {
     pub numa: String,
     pub page_size: &'static str,
     pub disk: String,
+    pub net: String,
     pub baseline: &'static str,
 }
 
@@ -179,6 +180,10 @@ impl GuestRow {
                 .disk
                 .as_ref()
                 .map_or("none".to_owned(), vtax_scenarios::disk_text),
+            net: guest
+                .net
+                .as_ref()
+                .map_or("none".to_owned(), vtax_scenarios::net_text),
             page_size: match guest.page_size {
                 PageSize::Size4K => "4k",
                 PageSize::Size2M => "2M",

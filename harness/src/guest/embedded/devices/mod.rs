@@ -3,7 +3,7 @@
 //! ```text
 //! MMIO at DEVICES_PHYSICAL + page ─┬─ 0: nothing (every read is 0, every write is dropped)
 //!                                  ├─ 1: virtio-blk ──► its registers (mmio) ──► I/O threads (worker) ──► disk
-//!                                  └─ 2: virtio-net ──► likewise ──► tap
+//!                                  └─ 2: virtio-net ──► likewise, or the kernel (vhost-net) ──► tap
 //! ```
 //!
 //! A kick does not come this way: KVM signals the I/O thread (ioeventfd), and an I/O thread interrupts the guest without
@@ -48,7 +48,8 @@ use blk::BlockConfig;
 use disk::Disk;
 use memory::{GuestMemory, MemoryError};
 use mmio::{QUEUE_NOTIFY, Transport};
-use net::NetConfig;
+use net::vhost::VhostError;
+use net::{Backend, NetConfig};
 use server::{Attached, Condition, Counts};
 use worker::{Worker, WorkerError};
 
@@ -66,6 +67,9 @@ pub enum DeviceError {
     /// An I/O thread.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    /// The kernel does not serve a network card.
+    #[error(transparent)]
+    Vhost(#[from] VhostError),
     /// An I/O thread tried something that it has no business with.
     #[error(
         "an I/O thread of the guest's devices made system call {number}, which its seccomp filter refuses: a bug of vtax, or \
@@ -144,7 +148,10 @@ impl Devices {
             None => None,
         };
         let net: Option<Box<dyn Virtio>> = match &config.net {
-            Some(net) => Some(Box::new(net::device(net, GuestMemory::of(ram)?)?)),
+            Some(net) => Some(match net.backend {
+                Backend::Vmm => Box::new(net::device(net, GuestMemory::of(ram)?)?),
+                Backend::Vhost => Box::new(net::vhost::device(net, GuestMemory::of(ram)?)?),
+            }),
             None => None,
         };
         let ata = config.ata.as_ref().map(|disk| Ata::new(Arc::clone(disk)));

@@ -47,6 +47,17 @@ pub struct Chain {
     pub writable: Vec<Segment>,
 }
 
+/// Where the parts of a queue begin, by guest-physical address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The descriptor table.
+    pub descriptors: u64,
+    /// The available ring.
+    pub driver_area: u64,
+    /// The used ring.
+    pub device_area: u64,
+}
+
 /// A queue that the driver has set up.
 #[derive(Debug)]
 pub struct Ring {
@@ -76,6 +87,34 @@ impl Ring {
     #[must_use]
     pub fn size(&self) -> u16 {
         self.queue.size()
+    }
+
+    /// Whether the driver wants notifications by index (VIRTIO_F_EVENT_IDX).
+    #[must_use]
+    pub fn event_idx_enabled(&self) -> bool {
+        self.queue.event_idx_enabled()
+    }
+
+    /// Where it lies, each part in one piece of memory: for the kernel, which is told no more than where a part begins.
+    ///
+    /// # Errors
+    /// A part is not memory from end to end.
+    pub fn parts(&self) -> Result<Parts, RingError> {
+        let queue = &self.queue;
+        let size = u32::from(queue.size());
+        // Descriptors of 16 bytes; rings of flags, index, entries of 2 and 8 bytes, and an event index (virtio 1.2, 2.7).
+        for (address, len) in [
+            (queue.desc_table(), 16 * size),
+            (queue.avail_ring(), 6 + 2 * size),
+            (queue.used_ring(), 6 + 8 * size),
+        ] {
+            self.memory.segment(Segment { address, len })?;
+        }
+        Ok(Parts {
+            descriptors: queue.desc_table(),
+            driver_area: queue.avail_ring(),
+            device_area: queue.used_ring(),
+        })
     }
 
     /// Takes the next chain into `chain`; false when there is none.

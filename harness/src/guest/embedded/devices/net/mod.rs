@@ -6,11 +6,14 @@
 //! transmitq ──► Transmitting ┘
 //! ```
 //!
+//! Where the host has vhost-net, its kernel can serve both queues instead ([`vhost`]).
+//!
 //! On the wire each frame follows a header of [`HEADER_BYTES`]. No offload is offered, so there is nothing in it for either
 //! side: what the guest writes there goes no further.
 
 pub mod receiving;
 pub mod transmitting;
+pub mod vhost;
 
 #[cfg(test)]
 mod tests;
@@ -46,11 +49,22 @@ const _: () = assert!(HEADER_LEN as usize == HEADER_BYTES);
 /// Bytes of an Ethernet header.
 const ETHERNET_BYTES: usize = 14;
 
+/// Who serves the queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// An I/O thread of the VMM.
+    Vmm,
+    /// The host's kernel.
+    Vhost,
+}
+
 /// A network card.
 #[derive(Clone, Debug)]
 pub struct NetConfig {
-    /// Takes and gives frames, each behind its header, without waiting.
+    /// Takes and gives frames, each behind its header, without waiting. The kernel serves nothing but a tap.
     pub wire: Arc<OwnedFd>,
+    /// Who serves the queues.
+    pub backend: Backend,
     /// The guest's address.
     pub address: Address,
     /// How the guest learns of frames.
@@ -80,7 +94,7 @@ pub fn identity(address: Address) -> Identity {
     }
 }
 
-/// Makes the device and starts its thread.
+/// Makes the device with an I/O thread of the VMM, and starts it.
 ///
 /// # Errors
 /// A thread cannot be had, or not on its CPU.

@@ -198,6 +198,7 @@ fn threads_carry_frames_both_ways_and_sleep_in_between() {
         let memory = GuestMemory::anonymous(MEMORY).unwrap();
         let config = NetConfig {
             wire: near,
+            backend: Backend::Vmm,
             address: ADDRESS,
             completion: Completion::Poll,
             poll_nanos,
