@@ -6,8 +6,8 @@
 //! end of a request (descriptor) ────────┘
 //! ```
 //!
-//! Before its first request the thread is left with the few system calls that it needs ([`super::filter`]). While it polls
-//! the driver need not kick. The window is always the same: one about as long as a wake-up never costs more than twice
+//! Before its first request the thread is left with the few system calls that it needs ([`super::filter`]). While it is
+//! awake the driver need not kick. The window is always the same: one about as long as a wake-up never costs more than twice
 //! what knowing the future would (Karlin and others 1990, "Competitive randomized algorithms for non-uniform problems"),
 //! while one that adapts, as QEMU's (util/aio-posix.c), stays closed where a wake-up takes longer than the window.
 
@@ -381,9 +381,8 @@ impl<S: Service, const N: usize> Loop<S, N> {
             if may_sleep.fold(true, |all, one| all & one) {
                 self.sleep();
             }
-            if polls {
-                self.stations.iter_mut().for_each(Station::suppress_kicks);
-            }
+            // Awake it looks itself, and each kick would cost the vCPU an exit.
+            self.stations.iter_mut().for_each(Station::suppress_kicks);
             idle_since = None;
         }
         self.stations.iter_mut().for_each(|it| it.server.stop());
@@ -398,9 +397,7 @@ impl<S: Service, const N: usize> Loop<S, N> {
                     let station = &mut self.stations[index];
                     station.server.ring = Some(ring);
                     station.due = true;
-                    if !self.window.is_zero() {
-                        station.suppress_kicks();
-                    }
+                    station.suppress_kicks();
                 }
                 Ok(Command::Stop(index, done)) => {
                     self.stations[index].server.stop();
