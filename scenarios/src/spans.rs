@@ -26,6 +26,8 @@ pub enum Field {
     NetIoCpu,
     /// `baseline.backing`.
     BaselineBacking,
+    /// A `[[neighbour]]` table, by its place.
+    Neighbour(usize),
     /// The workload's name.
     Workload,
 }
