@@ -57,6 +57,9 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+    /// A guest beside the measured one; vtax starts it itself.
+    #[command(hide = true)]
+    Neighbour,
     /// Print the manual page (roff): `vtax man | man -l -`.
     Man,
 }
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command, "vtax", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Neighbour => Ok(crate::neighbours::process::run()),
         Command::Man => man(),
     };
     result.unwrap_or_else(|failure| failure.report())

@@ -192,9 +192,13 @@ pub(crate) fn named<'i>(list: &Node<'i>) -> Node<'i> {
         for item in items.iter_mut() {
             let own = name(item.get_ref());
             if let (DeValue::Table(table), Some(own)) = (item.get_mut(), own) {
-                let span = tree::entry(table, "name")
-                    .or_else(|| tree::entry(table, "work"))
-                    .map_or(0..0, |(_, node)| node.span());
+                // Of no length, so that an error about the work does not find the name in its place.
+                let span = match tree::entry(table, "name") {
+                    Some((_, node)) => node.span(),
+                    None => {
+                        tree::entry(table, "work").map_or(0..0, |(key, _)| key.start..key.start)
+                    }
+                };
                 let node = Spanned::new(span, DeValue::String(own.into()));
                 tree::set(table, &["name"], node);
             }
@@ -210,7 +214,8 @@ pub(crate) fn neighbours(specs: &[NeighbourSpec], errors: &mut Diagnostics) -> V
         let Some(neighbour) = neighbour(spec, errors) else {
             continue;
         };
-        let at = span(&spec.name).or(span(&spec.work)).unwrap_or(0..0);
+        let written = span(&spec.name).filter(|at| !at.is_empty());
+        let at = written.or(span(&spec.work)).unwrap_or(0..0);
         if found.iter().any(|other| other.name == neighbour.name) {
             errors.push(
                 Diagnostic::new(
