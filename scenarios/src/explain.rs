@@ -32,7 +32,7 @@ impl Plan {
     }
 }
 
-const COLUMNS: usize = 14;
+const COLUMNS: usize = 15;
 
 /// What a plan will do, for people: its cells, boots, blocks and the time that they take at least.
 #[must_use]
