@@ -1,11 +1,16 @@
 //! CPU time of another process.
 
+/// The kernel numbers no process higher (`PID_MAX_LIMIT`), and the C library makes the clock of another of such a number.
+const MOST: libc::pid_t = 4 << 20;
+
 /// CPU time of a process so far in nanoseconds, all its threads and its guest's vCPUs together; `None` where it is gone.
 ///
 /// Source: clock_getcpuclockid(3). A process that has ended and was not waited for counts as gone.
 #[must_use]
 pub fn process_cpu_nanos(process: u32) -> Option<u64> {
-    let process = libc::pid_t::try_from(process).ok()?;
+    let process = libc::pid_t::try_from(process)
+        .ok()
+        .filter(|&process| process <= MOST)?;
     let mut clock = 0;
     let mut time = libc::timespec {
         tv_sec: 0,

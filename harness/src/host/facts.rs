@@ -76,7 +76,7 @@ mod tests {
             hypercalls: true,
             cgroup_cpu: false,
             cgroup_memory: false,
-            ksm: false,
+            ksm: true,
         };
         assert_eq!(facts, expected);
     }
