@@ -74,8 +74,8 @@ mod tests {
             features: probes.features.0,
             halt_poll: true,
             hypercalls: true,
-            cgroup_cpu: false,
-            cgroup_memory: false,
+            cgroup_cpu: true,
+            cgroup_memory: true,
             ksm: true,
         };
         assert_eq!(facts, expected);
