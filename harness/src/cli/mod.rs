@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::neighbours::process;
 use exit::Failure;
 
 /// Measures how much of bare-metal performance a KVM guest keeps, why the rest is lost, and how to get it back.
@@ -57,9 +58,6 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// A guest beside the measured one; vtax starts it itself.
-    #[command(hide = true)]
-    Neighbour,
     /// Print the manual page (roff): `vtax man | man -l -`.
     Man,
 }
@@ -67,6 +65,13 @@ enum Command {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Of these many start at once, and nobody types it: they do without the parser of all other commands.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == process::COMMAND)
+    {
+        return process::run();
+    }
     let arguments = Arguments::parse();
     match arguments.color {
         Colour::Auto => anstream::ColorChoice::Auto,
@@ -90,7 +95,6 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command, "vtax", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Neighbour => Ok(crate::neighbours::process::run()),
         Command::Man => man(),
     };
     result.unwrap_or_else(|failure| failure.report())
