@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use vtax_reports::estimate::{BootValue, Question, boot_value};
+use vtax_reports::estimate::{Boot, BootValue};
 use vtax_reports::record::{NotMeasured, Sample};
 use vtax_reports::stats::mean::LogMean;
 use vtax_reports::stats::series::Series;
@@ -91,9 +91,7 @@ impl<'a> Campaign<'a> {
     /// Takes the boot of a cell in.
     pub fn add(&mut self, cell: &Cell, samples: &[Sample], known: Known, nanos: u64) {
         let state = &mut self.cells[cell.id as usize];
-        state
-            .boots
-            .push(boot_value(samples, Question::of(&cell.workload.name)));
+        state.boots.push(Boot::in_cell(cell, samples).value);
         state.nanos += nanos;
         state.known = Some(known);
     }

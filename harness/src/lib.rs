@@ -14,6 +14,7 @@ pub mod disks;
 pub mod guest;
 pub mod host;
 pub mod measure;
+pub mod neighbours;
 pub mod notebook;
 pub mod progress;
 pub mod rig;

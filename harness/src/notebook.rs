@@ -12,6 +12,7 @@ use vtax_reports::store::{Event, LatencyLog, REPORT_FILE, Run, StoreError, Write
 use vtax_scenarios::plan::Cell;
 
 use crate::measure::boot::Outcome;
+use crate::neighbours::Told;
 use crate::run::RunError;
 use crate::whole::whole;
 
@@ -61,6 +62,43 @@ impl Notebook {
     ) -> Result<(), StoreError> {
         self.writer
             .event(&event(at_nanos, "guest-created", cell, boot))
+    }
+
+    /// The guest's neighbours are at work.
+    ///
+    /// # Errors
+    /// An event cannot be written.
+    pub fn neighbours_started(
+        &mut self,
+        at_nanos: u64,
+        cell: &Cell,
+        boot: u32,
+        neighbours: &[Told],
+    ) -> Result<(), StoreError> {
+        neighbours.iter().try_for_each(|told| {
+            let event = neighbour(at_nanos, "neighbour-started", cell, boot, told)
+                .with("work", told.work)
+                .with("cpu", told.cpu)
+                .with("cgroups", told.cgroups.clone());
+            self.writer.event(&event)
+        })
+    }
+
+    /// The guest's neighbours are gone.
+    ///
+    /// # Errors
+    /// An event cannot be written.
+    pub fn neighbours_stopped(
+        &mut self,
+        at_nanos: u64,
+        cell: &Cell,
+        boot: u32,
+        neighbours: &[Told],
+    ) -> Result<(), StoreError> {
+        neighbours.iter().try_for_each(|told| {
+            let event = neighbour(at_nanos, "neighbour-stopped", cell, boot, told);
+            self.writer.event(&event)
+        })
     }
 
     /// A guest has ended; its blocks and latencies go to disk.
@@ -159,4 +197,15 @@ fn event(at_nanos: u64, name: &str, cell: &Cell, boot: u32) -> Event {
         .with("cell", cell.id)
         .with("label", cell.label.as_str())
         .with("boot", boot)
+}
+
+/// A neighbour with what it has done up to now: the difference of its two events is what it did beside the guest.
+fn neighbour(at_nanos: u64, name: &str, cell: &Cell, boot: u32, told: &Told) -> Event {
+    event(at_nanos, name, cell, boot)
+        .with("neighbour", told.name.as_str())
+        .with("copy", told.copy)
+        .with("process", told.process)
+        .with("units", told.progress.units)
+        .with("cpu_nanos", told.progress.cpu_nanos)
+        .with("faults", told.progress.faults)
 }

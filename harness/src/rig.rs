@@ -12,6 +12,8 @@ use crate::guest::image::{Image, ImageError};
 use crate::guest::mailbox::MailboxError;
 use crate::guest::ram::RamError;
 use crate::host::affinity::{AffinityError, allowed_cpus};
+use crate::host::cgroups::Cgroups;
+use crate::host::root::HostRoot;
 use crate::host::tsc::{TscClock, TscError, now_raw_nanos};
 use crate::trial::{self, Trial};
 
@@ -84,6 +86,8 @@ pub struct Rig {
     pub run_start: u64,
     /// The disks of its guests.
     pub disks: Disks,
+    /// Where control groups can be made.
+    pub cgroups: Cgroups,
     /// CPUs that this process may use.
     pub cpus: Vec<u32>,
 }
@@ -107,6 +111,8 @@ impl Rig {
             },
             run_start: now_raw_nanos(),
             disks: Disks::new(&std::env::temp_dir()),
+            // A host that does not tell is one that has none: a limit is then refused by name.
+            cgroups: Cgroups::of(&HostRoot::default()).unwrap_or_default(),
             cpus: allowed_cpus()?,
             kvm,
             image,

@@ -20,6 +20,7 @@ use crate::host::tsc::now_raw_nanos;
 use crate::measure::BootError;
 use crate::measure::boot::{Baseline, Outcome, Spec, boot};
 use crate::measure::plant::Planted;
+use crate::neighbours::{Crowd, CrowdError};
 use crate::notebook::Notebook;
 use crate::progress::Progress;
 use crate::rig::{Rig, RigError};
@@ -62,6 +63,7 @@ pub struct Job<'a> {
 /// [`RunError`]. A guest that fails is no error: it costs its cell.
 pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
     let mut rig = Rig::prepare()?;
+    rig.cgroups.sweep();
     progress.calibrating();
     let prices = costs::measure(&rig)?;
     let mut notebook =
@@ -105,19 +107,16 @@ fn boot_once(
 ) -> Result<(), StoreError> {
     let (number, known) = campaign.next(cell);
     let start = elapsed(rig);
-    notebook.guest_started(start, cell, number)?;
-    let result = boot(
-        rig,
-        &Spec {
-            cell,
-            boot: number,
-            seed: job.plan.seed,
-            known,
-            planted: Planted::Nothing,
-            baseline: Baseline::Native,
-            stop: job.stop,
-        },
-    );
+    let spec = Spec {
+        cell,
+        boot: number,
+        seed: job.plan.seed,
+        known,
+        planted: Planted::Nothing,
+        baseline: Baseline::Native,
+        stop: job.stop,
+    };
+    let result = beside_neighbours(rig, job, &spec, notebook)?;
     let end = elapsed(rig);
     match result {
         Ok(outcome) => {
@@ -140,6 +139,29 @@ fn boot_once(
     Ok(())
 }
 
+/// Boots the guest while its neighbours run.
+fn beside_neighbours(
+    rig: &Rig,
+    job: &Job<'_>,
+    spec: &Spec<'_>,
+    notebook: &mut Notebook,
+) -> Result<Result<Outcome, BootError>, StoreError> {
+    let (cell, number) = (spec.cell, spec.boot);
+    let mut crowd = match Crowd::beside(rig, cell, spec.seed, job.dir) {
+        Ok(crowd) => crowd,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    notebook.neighbours_started(elapsed(rig), cell, number, &crowd.told())?;
+    notebook.guest_started(elapsed(rig), cell, number)?;
+    let result = boot(rig, spec);
+    // What was measured beside neighbours that were not there is not the cell's.
+    let all_there = crowd.check();
+    let told = crowd.told();
+    drop(crowd);
+    notebook.neighbours_stopped(elapsed(rig), cell, number, &told)?;
+    Ok(result.and_then(|outcome| Ok(all_there.map(|()| outcome)?)))
+}
+
 /// A host that has no memory or CPU for the cell cannot test it; anything else is a failure.
 fn why(error: &BootError) -> NotMeasured {
     match error {
@@ -148,7 +170,10 @@ fn why(error: &BootError) -> NotMeasured {
         | BootError::OtherTsc
         | BootError::Disk(_)
         | BootError::Network(_)
-        | BootError::Device(DeviceError::Vhost(_)) => NotMeasured::NotTestable(error.to_string()),
+        | BootError::Device(DeviceError::Vhost(_))
+        | BootError::Neighbour(CrowdError::Cgroup(_) | CrowdError::Lacking { .. }) => {
+            NotMeasured::NotTestable(error.to_string())
+        }
         _ => NotMeasured::Failed(error.to_string()),
     }
 }

@@ -202,6 +202,7 @@ fn record(cells: u32) -> RunRecord {
                 net: None,
             },
             baseline_backing: None,
+            neighbours: Vec::new(),
             workload: WorkloadChoice {
                 name: workload.name.to_owned(),
                 params: vtax_workloads::default_params(workload),

@@ -17,11 +17,11 @@ use crate::ledger::{BootAccount, Ledger, cpu_time};
 use crate::record::{Marks, NotMeasured, RunRecord, Sample, Side};
 use crate::result::{CellResult, Direction, Interval, LostFrames, Results, SideSummary};
 use crate::spans::{BootSamples, Spans};
-use crate::stats::{boot::Boot, mean::LogMean, median, quantiles};
 pub use crate::stats::{
-    boot::{BootValue, Question, boot_value},
+    boot::{Boot, BootValue, Question, boot_value},
     series::Series,
 };
+use crate::stats::{mean::LogMean, median, quantiles};
 use crate::store::LatencyLog;
 use crate::verdict::{self, Judgement, Measured};
 
@@ -115,7 +115,7 @@ impl Digest {
         let blocks = boots;
         let boots: Vec<(Boot, Duration)> = boots
             .iter()
-            .map(|samples| (Boot::new(&samples.blocks, question), samples.time))
+            .map(|samples| (Boot::in_cell(cell, &samples.blocks), samples.time))
             .collect();
         let values: Vec<Option<BootValue>> = boots.iter().map(|(boot, _)| boot.value).collect();
         let series = Series::new(&values, cell.measure.pilot_boots);

@@ -197,6 +197,12 @@ impl Marks {
     pub const fn is_spoiled(self) -> bool {
         self.intersects(Self(Self::MIGRATION.0 | Self::PREEMPTED.0 | Self::STEAL.0))
     }
+
+    /// The same without what spoils a block.
+    #[must_use]
+    pub const fn unspoiled(self) -> Self {
+        Self(self.0 & !(Self::MIGRATION.0 | Self::PREEMPTED.0 | Self::STEAL.0))
+    }
 }
 
 /// One block on one vCPU (or its native twin): a row of `samples.csv`.

@@ -12,7 +12,10 @@ use crate::memory::{
     MEMORY_STEP_BYTES, MIN_MEMORY_BYTES, arena_bytes, arena_start, memory_for_arenas,
     reserved_bytes,
 };
-use crate::plan::{Backing, Cell, Claim, ClaimOver, Guest, Measure, PageSize, Pinning, Topology};
+use crate::neighbour::spec::neighbours;
+use crate::plan::{
+    Backing, Cell, Claim, ClaimOver, Guest, Measure, Neighbour, PageSize, Pinning, Topology,
+};
 use crate::schema::{
     BaselineBacking, ClaimSpec, Given, GuestSpec, MeasureSpec, Settings, TopologySpec,
 };
@@ -38,6 +41,7 @@ pub(crate) struct Resolved {
     pub guest: Guest,
     pub baseline_backing: Option<Backing>,
     pub measure: Measure,
+    pub neighbours: Vec<Neighbour>,
     pub spans: BTreeMap<Field, Range<usize>>,
 }
 
@@ -68,12 +72,16 @@ pub(crate) fn settings(
         (Field::NetIoCpu, span(&spec.guest.net_io_cpu)),
         (Field::BaselineBacking, span(&spec.baseline.backing)),
     ];
+    let beside = (0..).zip(&spec.neighbour);
+    let beside = beside.map(|(place, it)| (Field::Neighbour(place), span(&it.work)));
     Resolved {
         guest,
         baseline_backing,
         measure: measure(&spec.measure, overrides, errors),
+        neighbours: neighbours(&spec.neighbour, errors),
         spans: given
             .into_iter()
+            .chain(beside)
             .filter_map(|(field, span)| Some((field, span?)))
             .collect(),
     }
@@ -226,7 +234,13 @@ fn pinning(spec: &Given<PinningSpec>, vcpus: u32, errors: &mut Diagnostics) -> P
     }
 }
 
-fn memory(spec: &Given<MemorySpec>, vcpus: u32, whole_gib: bool, errors: &mut Diagnostics) -> u64 {
+/// Guest RAM in bytes.
+pub(crate) fn memory(
+    spec: &Given<MemorySpec>,
+    vcpus: u32,
+    whole_gib: bool,
+    errors: &mut Diagnostics,
+) -> u64 {
     let Some(spec) = spec else { return 64 << 20 };
     let at = spec.span();
     let bytes = match *spec.get_ref() {

@@ -2,7 +2,7 @@
 
 use crate::plan::{
     Backing, Cell, ClaimOver, Completion, Disk, DiskBacking, DiskDevice, Net, NetBackend, NetLink,
-    PageSize, Pinning, Plan,
+    PageSize, Pinning, Plan, neighbours_text,
 };
 use crate::units::{duration_text, percent_text, size_text};
 
@@ -32,7 +32,7 @@ impl Plan {
     }
 }
 
-const COLUMNS: usize = 14;
+const COLUMNS: usize = 15;
 
 /// What a plan will do, for people: its cells, boots, blocks and the time that they take at least.
 #[must_use]
@@ -69,6 +69,7 @@ pub fn explain(plan: &Plan) -> String {
             "halt poll",
             "disk",
             "net",
+            "neighbours",
             "boots",
             "blocks a boot",
             "pilot",
@@ -111,6 +112,7 @@ fn row(cell: &Cell) -> [String; COLUMNS] {
         guest.halt_poll_nanos.map_or(String::new(), duration_text),
         guest.disk.as_ref().map_or(String::new(), disk_text),
         guest.net.as_ref().map_or(String::new(), net_text),
+        neighbours_text(&cell.neighbours),
         format!("{}–{}", measure.pilot_boots, measure.max_boots),
         format!(
             "{} × {}",

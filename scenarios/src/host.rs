@@ -7,6 +7,7 @@ use std::fmt;
 use vtax_workloads::{Features, Task};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, render};
+use crate::neighbour::{host as neighbour, huge_bytes, ordinary_bytes};
 use crate::plan::{
     Backing, Cell, Disk, DiskBacking, HostFacts, NetBackend, PageSize, Pinning, Plan,
 };
@@ -58,6 +59,7 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         huge_pages_2m,
         huge_pages_1g,
         memory,
+        neighbour::lacks,
     ];
     checks.into_iter().find_map(|check| check(cell, facts))
 }
@@ -125,7 +127,7 @@ fn net_io_cpu(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
 }
 
 /// Whether vtax may run on all the CPUs that `field` names.
-fn allowed(field: Field, wanted: &[u32], facts: &HostFacts) -> Option<Untestable> {
+pub(crate) fn allowed(field: Field, wanted: &[u32], facts: &HostFacts) -> Option<Untestable> {
     let missing = wanted.iter().find(|cpu| !facts.cpus.contains(cpu))?;
     Some(Untestable {
         field,
@@ -243,7 +245,12 @@ fn huge_pages(cell: &Cell, backing: Backing, page_bytes: u64, free: u64) -> Opti
         .filter(|&(_, used)| used == backing)
         .map(|(field, _)| field)
         .collect();
-    let needed = cell.guest.memory.div_ceil(page_bytes) * users.len() as u64;
+    let beside = (0..)
+        .zip(&cell.neighbours)
+        .find(|(_, it)| it.count > 0 && it.backing == backing)
+        .map(|(place, _)| Field::Neighbour(place));
+    let needed = (cell.guest.memory.div_ceil(page_bytes) * users.len() as u64)
+        .saturating_add(huge_bytes(cell, backing).div_ceil(page_bytes));
     if needed <= free {
         return None;
     }
@@ -254,7 +261,7 @@ fn huge_pages(cell: &Cell, backing: Backing, page_bytes: u64, free: u64) -> Opti
     };
     let page = size_text(page_bytes);
     Some(Untestable {
-        field: *users.first()?,
+        field: users.first().copied().or(beside)?,
         reason: format!("it needs {needed} free huge pages of {page}, there are {free}"),
         remedy: format!(
             "as root, reserve {} more: echo $(($(cat {path}) + {})) > {path}",
@@ -279,7 +286,8 @@ fn memory(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         .guest
         .memory
         .saturating_mul(count as u64)
-        .saturating_add(disk);
+        .saturating_add(disk)
+        .saturating_add(ordinary_bytes(cell));
     let available = facts.available_memory;
     (needed > available).then(|| Untestable {
         field: Field::Memory,

@@ -7,7 +7,7 @@ use std::ops::Range;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, Deserializer};
+use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::suggest;
@@ -22,9 +22,22 @@ pub(crate) fn check(schema: &Value, document: &mut DeTable<'_>, errors: &mut Dia
 pub(crate) fn check_present(schema: &Value, sections: &mut DeTable<'_>, errors: &mut Diagnostics) {
     for (key, value) in sections.iter_mut() {
         let span = value.span();
-        if let DeValue::Table(inner) = value.get_mut() {
-            let name = key.get_ref().as_ref();
-            check_table(&schema["properties"][name], inner, &span, name, errors);
+        let name = key.get_ref().as_ref();
+        let schema = &schema["properties"][name];
+        match value.get_mut() {
+            DeValue::Table(inner) => check_table(schema, inner, &span, name, errors),
+            DeValue::Array(items) => check_tables(schema, items, name, errors),
+            _ => {}
+        }
+    }
+}
+
+/// Checks the tables of a list.
+fn check_tables(schema: &Value, items: &mut DeArray<'_>, path: &str, errors: &mut Diagnostics) {
+    for item in items.iter_mut() {
+        let span = item.span();
+        if let DeValue::Table(inner) = item.get_mut() {
+            check_table(&schema["items"], inner, &span, path, errors);
         }
     }
 }
@@ -80,14 +93,7 @@ fn check_table(
         let span = value.span();
         match value.get_mut() {
             DeValue::Table(inner) => check_table(schema, inner, &span, &path, errors),
-            DeValue::Array(items) => {
-                for item in items.iter_mut() {
-                    let span = item.span();
-                    if let DeValue::Table(inner) = item.get_mut() {
-                        check_table(&schema["items"], inner, &span, &path, errors);
-                    }
-                }
-            }
+            DeValue::Array(items) => check_tables(schema, items, &path, errors),
             _ => {}
         }
     }

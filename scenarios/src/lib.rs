@@ -24,6 +24,7 @@ mod keys;
 mod load;
 mod matrix;
 pub mod memory;
+mod neighbour;
 mod net;
 pub mod order;
 pub mod plan;

@@ -11,6 +11,7 @@ use crate::check::{self, Resolved};
 use crate::combine::{self, Combination};
 use crate::diagnostic::{Diagnostic, Diagnostics, ScenarioError, Severity, render};
 use crate::matrix::{self, Assignment};
+use crate::neighbour::spec as neighbour;
 use crate::plan::{Cell, Plan, WorkloadChoice};
 use crate::schema::{Document, SCHEMA, Settings, document_schema};
 use crate::spans::{Field, SpanMap};
@@ -92,7 +93,8 @@ fn load(
     head(&document, overrides, errors);
     let claim = check::claim(&document.claim, errors);
     let entries = workload::read(&tree, errors);
-    let matrix = matrix::read(&tree, &schema, &entries, errors);
+    let neighbours = neighbour::names(&tree);
+    let matrix = matrix::read(&tree, &schema, &entries, &neighbours, errors);
     if !errors.is_empty() {
         // What the matrix would be made of is not sound; but the values outside it can still be checked.
         if let Some(settings) = keys::read::<Settings>(&schema, &sections(&tree), errors) {
@@ -210,6 +212,11 @@ fn sections<'i>(document: &DeTable<'i>) -> DeTable<'i> {
         .iter()
         .filter(|(key, _)| matrix::SECTIONS.contains(&key.get_ref().as_ref()))
         .map(|(key, value)| (key.clone(), value.clone()))
+        .chain(
+            document
+                .get_key_value(neighbour::TABLE)
+                .map(|(key, list)| (key.clone(), neighbour::named(list))),
+        )
         .collect()
 }
 
@@ -244,6 +251,7 @@ impl<'i> Planner<'_, 'i> {
             guest,
             baseline_backing,
             measure,
+            neighbours,
             mut spans,
         }) = self.resolve(&fields, &combination.assignments, errors)
         else {
@@ -273,6 +281,7 @@ impl<'i> Planner<'_, 'i> {
             parameters,
             guest,
             baseline_backing,
+            neighbours,
             workload: WorkloadChoice {
                 name: entry.workload.name.to_owned(),
                 params,

@@ -10,6 +10,7 @@ use vtax_workloads::Workload;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::keys;
+use crate::neighbour::spec::TABLE;
 use crate::schema::parameter_text;
 use crate::suggest;
 use crate::tree::{self, Node};
@@ -21,7 +22,7 @@ pub(crate) const SECTIONS: [&str; 3] = ["guest", "baseline", "measure"];
 /// One field or parameter with the value that it takes in a combination.
 #[derive(Clone)]
 pub(crate) enum Assignment<'i> {
-    /// A field of `[guest]`, `[baseline]` or `[measure]`.
+    /// A field of `[guest]`, `[baseline]` or `[measure]`, or of a `[[neighbour]]`, which stands in the path by its name.
     Setting { path: Vec<String>, value: Node<'i> },
     /// A parameter of a workload.
     Param {
@@ -122,6 +123,7 @@ pub(crate) fn read<'i>(
     document: &DeTable<'i>,
     schema: &Value,
     entries: &[Entry],
+    neighbours: &[String],
     errors: &mut Diagnostics,
 ) -> Matrix<'i> {
     let mut matrix = Matrix::default();
@@ -136,7 +138,11 @@ pub(crate) fn read<'i>(
         );
         return matrix;
     };
-    let reader = Reader { schema, entries };
+    let reader = Reader {
+        schema,
+        entries,
+        neighbours,
+    };
     for (path, span, value) in leaves(table) {
         match path.as_slice() {
             [key] if key == "include" => {
@@ -157,6 +163,8 @@ pub(crate) fn read<'i>(
 struct Reader<'r> {
     schema: &'r Value,
     entries: &'r [Entry],
+    /// Their names.
+    neighbours: &'r [String],
 }
 
 impl Reader<'_> {
@@ -254,6 +262,16 @@ impl Reader<'_> {
                     value: workload::param_value(workload, index, value)?,
                 })
             }
+            [section, name, field, ..] if section == TABLE && field != "name" => {
+                self.neighbour(name, span.clone())?;
+                if keys::node(self.schema, &[section, field]).is_none() {
+                    return Err(self.unknown_axis(&path.join("."), span));
+                }
+                Ok(Assignment::Setting {
+                    path: path.to_vec(),
+                    value: value.clone(),
+                })
+            }
             [section, field, ..]
                 if SECTIONS.contains(&section.as_str())
                     && (section != "measure" || field != "budget")
@@ -284,6 +302,22 @@ impl Reader<'_> {
             })
     }
 
+    fn neighbour(&self, name: &str, span: Range<usize>) -> Result<(), Diagnostic> {
+        let names = || self.neighbours.iter().map(String::as_str);
+        if names().any(|other| other == name) {
+            return Ok(());
+        }
+        let title = format!("no [[neighbour]] of this scenario is called `{name}`");
+        let diagnostic = Diagnostic::new(span, title);
+        Err(match suggest::nearest(name, names()) {
+            Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
+            None if self.neighbours.is_empty() => {
+                diagnostic.help("write a table [[neighbour]] first, with its work and its name")
+            }
+            None => diagnostic.help(format!("write {}", suggest::list(names()))),
+        })
+    }
+
     fn unknown_axis(&self, name: &str, span: Range<usize>) -> Diagnostic {
         let settings = SECTIONS.iter().flat_map(|section| {
             keys::node(self.schema, &[section])
@@ -299,8 +333,17 @@ impl Reader<'_> {
                 .iter()
                 .map(|param| format!("workload.{}.{}", entry.workload.name, param.name))
         });
+        let fields = keys::node(self.schema, &[TABLE])
+            .and_then(|list| list.get("items"))
+            .map(keys::keys_of)
+            .unwrap_or_default();
+        let neighbours = self.neighbours.iter().flat_map(|name| {
+            let fields = fields.iter().filter(|&&field| field != "name");
+            fields.map(move |field| format!("{TABLE}.{name}.{field}"))
+        });
         let known: Vec<String> = settings
             .chain(params)
+            .chain(neighbours)
             .filter(|path| path != "measure.budget")
             .collect();
         let whole_run = [
@@ -357,7 +400,7 @@ fn descend<'t, 'i>(
             .chain(key.split('.').map(str::to_owned))
             .collect();
         let whole = match path[0].as_str() {
-            "workload" => 3,
+            "workload" | TABLE => 3,
             "include" | "exclude" => 1,
             _ => 2,
         };

@@ -9,6 +9,9 @@ pub use crate::memory::{
     MEMORY_STEP_BYTES, MIN_MEMORY_BYTES, SHARED_BYTES, arena_bytes, arena_start, memory_for_arenas,
     reserved_bytes,
 };
+pub use crate::neighbour::{
+    Content, DISK_BYTES, Neighbour, NeighbourDisk, NeighbourPinning, Work, neighbours_text,
+};
 pub use crate::order::{BlockKind, child_seed, round_order};
 
 /// What backs guest memory (or the native baseline's memory) on the host.
@@ -312,6 +315,9 @@ pub struct Cell {
     pub guest: Guest,
     /// What backs the native side's memory; `None`: the very pages of the guest.
     pub baseline_backing: Option<Backing>,
+    /// Guests that run beside it, during native blocks too.
+    #[serde(default)]
+    pub neighbours: Vec<Neighbour>,
     /// What runs.
     pub workload: WorkloadChoice,
     /// How it is measured.
@@ -364,4 +370,10 @@ pub struct HostFacts {
     pub hypercalls: bool,
     /// Whether the kernel can serve a guest's network card: /dev/vhost-net can be opened.
     pub vhost_net: bool,
+    /// Whether vtax may make control groups that weigh and cap CPU time.
+    pub cgroup_cpu: bool,
+    /// Whether vtax may make control groups that limit memory.
+    pub cgroup_memory: bool,
+    /// Whether the kernel can merge equal pages.
+    pub ksm: bool,
 }

@@ -14,6 +14,7 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 use vtax_workloads::{CATALOGUE, Param, ParamKind};
 
+use crate::neighbour::spec::NeighbourSpec;
 use crate::plan::{Backing, ClaimOver, Completion, DiskDevice, NetBackend, NetLink, PageSize};
 use crate::units::{Duration, Percent, Size, duration_text, size_text};
 use crate::values::{DiskBackingSpec, MemorySpec, PinningSpec, VcpusSpec};
@@ -59,6 +60,13 @@ pub(crate) struct Document {
         reason = "read for its types; cells take theirs from `Settings`"
     )]
     pub baseline: BaselineSpec,
+    /// Guests that run beside the measured one, during native blocks too: one `[[neighbour]]` table for each kind.
+    #[serde(default)]
+    #[expect(
+        dead_code,
+        reason = "read for its types; cells take theirs from `Settings`"
+    )]
+    pub neighbour: Vec<NeighbourSpec>,
     /// How precisely and for how long to measure.
     #[serde(default)]
     pub measure: MeasureSpec,
@@ -73,7 +81,8 @@ pub(crate) struct Document {
     )]
     pub workload: Option<Vec<WorkloadSpec>>,
     /// Measures every combination of the values given here. A key is the path of a field of `[guest]`, `[baseline]` or
-    /// `[measure]`, such as `"guest.backing"`, or of a workload's parameter, such as `"workload.mem-latency.size"`.
+    /// `[measure]`, such as `"guest.backing"`, of a workload's parameter, such as `"workload.mem-latency.size"`, or of a
+    /// neighbour's key, such as `"neighbour.burner.count"`.
     #[serde(default)]
     #[schemars(with = "MatrixSpec")]
     #[expect(dead_code, reason = "`matrix` reads it")]
@@ -89,6 +98,8 @@ pub(crate) struct Settings {
     pub baseline: BaselineSpec,
     #[serde(default)]
     pub measure: MeasureSpec,
+    #[serde(default)]
+    pub neighbour: Vec<NeighbourSpec>,
 }
 
 /// The guest of every cell.

@@ -32,6 +32,7 @@ static SHIPPED: &[Shipped] = shipped![
     "io",
     "latency",
     "network",
+    "noisy-neighbours",
 ];
 
 impl Shipped {

@@ -28,6 +28,8 @@ pub enum Field {
     NetIoCpu,
     /// `baseline.backing`.
     BaselineBacking,
+    /// A `[[neighbour]]` table, by its place.
+    Neighbour(usize),
     /// The workload's name.
     Workload,
 }

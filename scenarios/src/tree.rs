@@ -38,7 +38,8 @@ pub(crate) fn in_file_order<'t, 'i>(
     entries
 }
 
-/// Puts `value` at `path`, making tables on the way and replacing whatever else is in the way.
+/// Puts `value` at `path`, making tables on the way and replacing whatever else is in the way. Of a list of tables the path
+/// goes on into the one with this `name`.
 pub(crate) fn set<'i>(table: &mut DeTable<'i>, path: &[&str], value: Node<'i>) {
     let Some((&key, rest)) = path.split_first() else {
         return;
@@ -46,6 +47,14 @@ pub(crate) fn set<'i>(table: &mut DeTable<'i>, path: &[&str], value: Node<'i>) {
     let span = value.span();
     if rest.is_empty() {
         put(table, key, value);
+        return;
+    }
+    if let Some(DeValue::Array(items)) = table.get_mut(key).map(Spanned::get_mut) {
+        if let Some((name, rest)) = rest.split_first()
+            && let Some(inner) = items.iter_mut().find_map(|item| called(item, name))
+        {
+            set(inner, rest, value);
+        }
         return;
     }
     let is_table = self::table(table, key).is_some();
@@ -58,6 +67,17 @@ pub(crate) fn set<'i>(table: &mut DeTable<'i>, path: &[&str], value: Node<'i>) {
     }
     if let Some(DeValue::Table(inner)) = table.get_mut(key).map(Spanned::get_mut) {
         set(inner, rest, value);
+    }
+}
+
+/// The table in this element of a list, where its `name` is this one.
+fn called<'t, 'i>(item: &'t mut Node<'i>, name: &str) -> Option<&'t mut DeTable<'i>> {
+    let DeValue::Table(table) = item.get_mut() else {
+        return None;
+    };
+    match entry(table, "name")?.1.get_ref() {
+        DeValue::String(text) if text == name => Some(table),
+        _ => None,
     }
 }
 

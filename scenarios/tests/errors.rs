@@ -372,3 +372,61 @@ fn what_a_host_lacks_for_latencies() {
     assert!(rendered.iter().all(|text| !text.is_empty()));
     insta::assert_snapshot!(rendered.join("\n\n--------\n"));
 }
+
+#[test]
+fn neighbours() {
+    insta::assert_snapshot!(in_scenario(&[
+        "[[neighbour]]\nname = \"burner\"",
+        "[[neighbour]]\nwork = \"cpus\"",
+        "[[neighbour]]\nwork = \"cpu\"\ncuont = 2",
+        "[neighbour]\nwork = \"cpu\"",
+        "[[neighbour]]\nwork = \"cpu\"\n[[neighbour]]\nwork = \"cpu\"",
+        "[[neighbour]]\nwork = \"cpu\"\nname = \"a.b\"",
+        "[[neighbour]]\nwork = \"cpu\"\ncount = 5000\ncpu-weight = 0\ncpu-quota = \"200%\"",
+        "[[neighbour]]\nwork = \"cpu\"\npinning = \"one-to-one\"",
+        "[[neighbour]]\nwork = \"cpu\"\npinning = []",
+        "[[neighbour]]\nwork = \"idle\"\nmemory = \"8MiB\"",
+        "[[neighbour]]\nwork = \"idle\"\nmemory = \"64MiB\"\nmemory-limit = \"32MiB\"",
+        "[[neighbour]]\nwork = \"idle\"\nmergeable = true\nbacking = \"2M\"",
+        "[[neighbour]]\nwork = \"idle\"\ncontent = { zero = \"60%\", common = \"50%\" }",
+        "[[neighbour]]\nwork = \"idle\"\ncontent = { shared = \"50%\" }",
+        "[[neighbour]]\nwork = \"memory\"\ncontent = { zero = \"60%\" }",
+        "[[neighbour]]\nwork = \"cpu\"\nperiod = \"1s\"\ndisk-backing = \"scratch\"",
+        "[[neighbour]]\nwork = \"wild\"\nperiod = \"1us\"",
+        "[[neighbour]]\nwork = \"cpu\"\nname = \"burner\"\n[matrix]\n\"neighbour.cpu.count\" = [0, 1]",
+        "[[neighbour]]\nwork = \"cpu\"\n[matrix]\n\"neighbour.cpu.cout\" = [0, 1]",
+        "[[neighbour]]\nwork = \"cpu\"\n[matrix]\n\"neighbour.cpu.count\" = [0, \"many\"]",
+        "[[neighbour]]\nwork = \"cpu\"\n[matrix]\n\"neighbour.cpu.name\" = [\"a\", \"b\"]",
+        "[matrix]\n\"neighbour.cpu.count\" = [0, 1]",
+    ]));
+}
+
+#[test]
+fn what_a_host_lacks_for_neighbours() {
+    let text = scenario(
+        "[[neighbour]]\nwork = \"cpu\"\npinning = [7]\n[[neighbour]]\nwork = \"idle\"\nname = \"weighed\"\n\
+         cpu-weight = 200\n[[neighbour]]\nwork = \"idle\"\nname = \"limited\"\nmemory-limit = \"1GiB\"\n\
+         [[neighbour]]\nwork = \"idle\"\nname = \"many\"\nmemory = \"1GiB\"\n\
+         [[neighbour]]\nwork = \"idle\"\nname = \"huge\"\nbacking = \"2M\"\n\
+         [[neighbour]]\nwork = \"idle\"\nname = \"merged\"\nmergeable = true\n\
+         [matrix]\n\"neighbour.cpu.count\" = [0, 1]\n\"neighbour.weighed.count\" = [0, 1]\n\
+         \"neighbour.limited.count\" = [0, 1]\n\"neighbour.many.count\" = [0, 4]\n\
+         \"neighbour.huge.count\" = [0, 1]\n\"neighbour.merged.count\" = [0, 1]",
+    );
+    let loaded = parse("s.toml", &text, &Overrides::default()).unwrap();
+    let facts = HostFacts {
+        cpus: vec![0, 1],
+        max_vcpus: 8,
+        available_memory: 3 << 30,
+        features: u32::MAX,
+        ..HostFacts::default()
+    };
+    let found = host::check(&loaded.plan, &facts);
+    assert_eq!(found[0], None, "without neighbours the cell runs");
+    insta::assert_snapshot!(host::render_untestable(
+        &loaded.plan,
+        &loaded.spans,
+        &found,
+        false
+    ));
+}

@@ -1,7 +1,10 @@
 //! From files to plans: defaults, combinations, order.
 
 use proptest::prelude::*;
-use vtax_scenarios::plan::{Backing, HostFacts, Net, NetBackend, PageSize, Pinning, Plan};
+use vtax_scenarios::plan::{
+    Backing, Content, HostFacts, Neighbour, NeighbourDisk, NeighbourPinning, Net, NetBackend,
+    PageSize, Pinning, Plan, Work,
+};
 use vtax_scenarios::{Overrides, list, parse};
 
 fn plan(text: &str) -> Plan {
@@ -296,4 +299,85 @@ fn a_partner_takes_a_cpu_that_no_vcpu_has() {
     assert_eq!(partners("{ all-on = 4 }"), [Some(0), Some(2)]);
     assert_eq!(partners("\"none\""), [None, None]);
     assert_eq!(guest("\"one-to-one\"").partner_cpu(1, &[0, 1, 2]), None);
+}
+
+#[test]
+fn neighbours_take_their_defaults_and_the_matrix_varies_them_by_name() {
+    let plan = plan(
+        r#"
+        schema = 1
+        name = "s"
+        [[neighbour]]
+        work = "cpu"
+        [[neighbour]]
+        work = "idle"
+        name = "sleeper"
+        count = 3
+        memory = "32MiB"
+        cpu-quota = "50%"
+        content = { zero = "10%", common = "40%" }
+        pinning = [1, 0]
+        [[workload]]
+        name = "cpu-hash"
+        [matrix]
+        "neighbour.cpu.count" = [0, 1]
+        "neighbour.cpu.work" = ["cpu", "memory"]
+        neighbour.sleeper.cpu-weight = [100, 200]
+        "#,
+    );
+    assert_eq!(
+        labels(&plan)[..2],
+        [
+            "cpu-hash / neighbour.cpu.count=0 neighbour.cpu.work=cpu neighbour.sleeper.cpu-weight=100",
+            "cpu-hash / neighbour.cpu.count=0 neighbour.cpu.work=cpu neighbour.sleeper.cpu-weight=200",
+        ]
+    );
+    assert_eq!(plan.cells.len(), 8);
+    let last = &plan.cells[7].neighbours;
+    let burner = Neighbour {
+        name: "cpu".to_owned(),
+        work: Work::Memory,
+        count: 1,
+        memory: 64 << 20,
+        backing: Backing::Small,
+        pinning: NeighbourPinning::None,
+        cpu_weight: None,
+        cpu_quota: None,
+        memory_limit: None,
+        mergeable: false,
+        content: None,
+        disk: NeighbourDisk::Memory,
+        period_nanos: 100_000_000,
+    };
+    let sleeper = Neighbour {
+        name: "sleeper".to_owned(),
+        work: Work::Idle,
+        count: 3,
+        memory: 32 << 20,
+        pinning: NeighbourPinning::List(vec![1, 0]),
+        cpu_weight: Some(200),
+        cpu_quota: Some(0.5),
+        content: Some(Content {
+            zero: 0.1,
+            common: 0.4,
+        }),
+        ..burner.clone()
+    };
+    assert_eq!(last, &[burner, sleeper]);
+    assert_eq!(plan.cells[0].neighbours[0].count, 0);
+    let on = |copy| last[1].cpu_of(copy, &[]);
+    assert_eq!([on(0), on(1), on(2)], [Some(1), Some(0), Some(1)]);
+}
+
+#[test]
+fn a_plan_explained_names_the_neighbours() {
+    let plan = plan(
+        "schema = 1\nname = \"s\"\n[[neighbour]]\nwork = \"cpu\"\nname = \"burner\"\npinning = \"with-vcpus\"\n\
+         cpu-weight = 200\n[[workload]]\nname = \"cpu-hash\"\n[matrix]\n\"neighbour.burner.count\" = [0, 2]",
+    );
+    let text = vtax_scenarios::explain(&plan);
+    assert!(
+        text.contains("2 × cpu (burner), with the vCPUs, weight 200"),
+        "{text}"
+    );
 }

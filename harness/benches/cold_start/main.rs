@@ -125,7 +125,7 @@ fn measure(image: &Image) -> anyhow::Result<Starts> {
         for turn in 0..3 {
             match (round + turn) % 3 {
                 0 => starts.ours.push(ours::start(image, First::Instruction)?),
-                1 => starts.minimum.push(minimum::start()?),
+                1 => starts.minimum.push(minimum::start()?.0),
                 _ => starts.work.push(ours::start(image, First::Work)?),
             }
         }

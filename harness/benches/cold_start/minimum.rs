@@ -127,8 +127,18 @@ impl Drop for Map {
     }
 }
 
+/// What keeps the guest there.
+pub struct Guest {
+    // Dropped in this order.
+    _run: Map,
+    _vcpu: Fd,
+    _vm: Fd,
+    _memory: Map,
+    _kvm: Fd,
+}
+
 /// Starts the guest once.
-pub fn start() -> anyhow::Result<Start> {
+pub fn start() -> anyhow::Result<(Start, Guest)> {
     let begin = rdtsc_fenced();
     // SAFETY: a constant path.
     let opened = unsafe { libc::open(c"/dev/kvm".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
@@ -193,13 +203,19 @@ pub fn start() -> anyhow::Result<Start> {
         "the minimal guest ended with exit {} instead of its hand-over",
         exit.exit_reason
     );
-    let reading = memory.load(RESULT);
-    drop((run, vcpu, vm));
-    Ok(Start {
+    let start = Start {
         begin,
-        reading,
+        reading: memory.load(RESULT),
         end,
-    })
+    };
+    let guest = Guest {
+        _run: run,
+        _vcpu: vcpu,
+        _vm: vm,
+        _memory: memory,
+        _kvm: kvm,
+    };
+    Ok((start, guest))
 }
 
 /// Long mode, ring 3, flat segments.

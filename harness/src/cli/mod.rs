@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::neighbours::process;
 use exit::Failure;
 
 /// Measures how much of bare-metal performance a KVM guest keeps, why the rest is lost, and how to get it back.
@@ -64,6 +65,13 @@ enum Command {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Of these many start at once, and nobody types it: they do without the parser of all other commands.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == process::COMMAND)
+    {
+        return process::run();
+    }
     let arguments = Arguments::parse();
     match arguments.color {
         Colour::Auto => anstream::ColorChoice::Auto,

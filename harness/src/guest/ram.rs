@@ -181,6 +181,17 @@ impl Ram {
         Ok(unsafe { &*address })
     }
 
+    /// Lets KSM merge equal pages with those of others.
+    ///
+    /// # Errors
+    /// The kernel has no KSM.
+    pub fn mergeable(&self) -> Result<(), RamError> {
+        self.advise(
+            Advice::LinuxMergeable,
+            "offering pages to KSM (MADV_MERGEABLE)",
+        )
+    }
+
     fn advise(&self, advice: Advice, what: &'static str) -> Result<(), RamError> {
         // SAFETY: the range is this mapping's own, and none of these advices changes what Rust has a reference to:
         // nothing borrows guest memory but through volatile slices.

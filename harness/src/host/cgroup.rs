@@ -99,14 +99,16 @@ impl Cgroup {
 }
 
 /// The directories of this process's group and of the groups above it, for one controller.
-struct Levels {
-    directories: Vec<PathBuf>,
-    unified: bool,
+pub(super) struct Levels {
+    /// Own group first.
+    pub directories: Vec<PathBuf>,
+    /// Whether this is the hierarchy of version 2.
+    pub unified: bool,
 }
 
 impl Levels {
     /// A version 1 hierarchy that holds the controller comes first, as in the kernel: a controller is in one only.
-    fn of(mounts: &MountInfos, groups: &ProcessCGroups, controller: &str) -> Self {
+    pub(super) fn of(mounts: &MountInfos, groups: &ProcessCGroups, controller: &str) -> Self {
         let legacy = mounts.iter().find(|mount| {
             mount.fs_type == "cgroup" && mount.super_options.contains_key(controller)
         });
@@ -144,7 +146,8 @@ impl Levels {
     }
 }
 
-fn file(directory: &Path, name: &str) -> String {
+/// The file's path below the host's root.
+pub(super) fn file(directory: &Path, name: &str) -> String {
     let path = directory.join(name);
     let path = path.strip_prefix("/").unwrap_or(&path);
     path.to_string_lossy().into_owned()

@@ -3,7 +3,7 @@
 use procfs::Meminfo;
 use vtax_scenarios::plan::HostFacts;
 
-use super::{cgroup::Cgroup, kvm::Flavour, probes::Probes, root::HostRoot};
+use super::{cgroup::Cgroup, cgroups::Cgroups, kvm::Flavour, probes::Probes, root::HostRoot};
 
 /// The facts of the real machine. Where one cannot be had the host counts as one that lacks it: no free huge pages,
 /// no THP, no vCPUs. Why it is so, [`super::fingerprint`] and `vtax doctor` tell.
@@ -19,6 +19,7 @@ pub(super) fn facts(root: &HostRoot, probes: &Probes) -> HostFacts {
         ))
         .unwrap_or(0)
     };
+    let cgroups = Cgroups::of(root);
     HostFacts {
         cpus: probes.affinity.clone().unwrap_or_default(),
         numa_nodes: numa_nodes(root),
@@ -34,6 +35,9 @@ pub(super) fn facts(root: &HostRoot, probes: &Probes) -> HostFacts {
         halt_poll: probes.kvm.as_ref().is_ok_and(|kvm| kvm.halt_poll),
         hypercalls: matches!(Flavour::of(root), Flavour::Vmx | Flavour::Svm),
         vhost_net: probes.vhost_net.is_ok(),
+        cgroup_cpu: cgroups.as_ref().is_ok_and(Cgroups::weighs_cpu),
+        cgroup_memory: cgroups.as_ref().is_ok_and(Cgroups::limits_memory),
+        ksm: root.exists("sys/kernel/mm/ksm/run"),
     }
 }
 
@@ -72,6 +76,9 @@ mod tests {
             halt_poll: true,
             hypercalls: true,
             vhost_net: true,
+            cgroup_cpu: true,
+            cgroup_memory: true,
+            ksm: true,
         };
         assert_eq!(facts, expected);
     }

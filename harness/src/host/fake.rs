@@ -76,6 +76,7 @@ const COMMON: &[(&str, &str)] = &[
     ),
     ("proc/modules", "ext4 1 0 - Live 0x0\n"),
     ("proc/self/cgroup", "0::/\n"),
+    ("sys/fs/cgroup/cgroup.subtree_control", "cpu memory io\n"),
     (
         "proc/self/mountinfo",
         "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",

@@ -3,6 +3,8 @@
 
 pub mod affinity;
 pub mod cgroup;
+pub mod cgroups;
+pub mod cpu_time;
 pub mod disturbance;
 pub mod doctor;
 pub mod facts;

@@ -23,6 +23,7 @@ use crate::guest::mailbox::MailboxError;
 use crate::guest::ram::RamError;
 use crate::host::affinity::AffinityError;
 use crate::host::net::NetError;
+use crate::neighbours::CrowdError;
 use crate::twin::TwinError;
 
 /// Why a boot has no result.
@@ -49,6 +50,9 @@ pub enum BootError {
     /// The host cannot do its side.
     #[error(transparent)]
     Twin(#[from] TwinError),
+    /// Its neighbours could not be had, or one has ended.
+    #[error(transparent)]
+    Neighbour(#[from] CrowdError),
     /// The payload refused a request.
     #[error(transparent)]
     Mailbox(#[from] MailboxError),

@@ -5,7 +5,9 @@ use super::words::bytes;
 use crate::export::figures::nanos;
 use crate::record::{Reading, RunRecord};
 use crate::store::Run;
-use vtax_scenarios::plan::{Backing, Cell, ClaimOver, Guest, Measure, PageSize, Pinning};
+use vtax_scenarios::plan::{
+    Backing, Cell, ClaimOver, Guest, Measure, PageSize, Pinning, neighbours_text,
+};
 
 /// The sections.
 pub(super) struct PlanView<'a> {
@@ -60,6 +62,7 @@ pub(super) struct CellRow<'a> {
     pub label: &'a str,
     pub workload: String,
     pub guest: String,
+    pub neighbours: String,
     pub measure: String,
 }
 
@@ -81,6 +84,7 @@ impl<'a> PlanView<'a> {
                     "G{}",
                     index_in(&mut guests, (&cell.guest, cell.baseline_backing))
                 ),
+                neighbours: neighbours_text(&cell.neighbours),
                 measure: format!("M{}", index_in(&mut measures, &cell.measure)),
             })
             .collect();

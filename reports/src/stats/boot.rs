@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use vtax_scenarios::plan::Cell;
 use vtax_workloads::Figure;
 
 use super::median;
@@ -13,7 +14,7 @@ pub const TREATMENT: &str = "A round with a void block (the two clocks disagree,
     that the sides stay paired, as long as the boot keeps a clean round. A boot without a clean round is left out \
     where at least half of the pilot's boots have one, or in the end as many boots as a pilot has; on a host too busy \
     for that it keeps all its rounds that are not void, and their median absorbs what it can. Warm-up blocks never count, and a boot without a round that \
-    counts is dropped.";
+    counts is dropped. Beside neighbours a spoiled block counts like any other: being preempted is what is measured there.";
 
 /// What a cell's boots are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +154,26 @@ impl Round {
 }
 
 impl Boot {
+    /// Digests the samples of one boot of this cell, in any order.
+    ///
+    /// Beside neighbours, spoiled rounds count: those that the neighbours happened to leave alone would tell of a guest that
+    /// has none.
+    #[must_use]
+    pub fn in_cell(cell: &Cell, samples: &[Sample]) -> Self {
+        let question = Question::of(&cell.workload.name);
+        if !cell.has_neighbours() {
+            return Self::new(samples, question);
+        }
+        let blocks: Vec<Sample> = samples
+            .iter()
+            .map(|sample| Sample {
+                marks: sample.marks.unspoiled(),
+                ..*sample
+            })
+            .collect();
+        Self::new(&blocks, question)
+    }
+
     /// Digests the samples of one boot, in any order.
     #[must_use]
     pub fn new(samples: &[Sample], question: Question) -> Self {
@@ -440,5 +461,24 @@ mod tests {
             None,
             "a vCPU without its control"
         );
+    }
+
+    #[test]
+    fn beside_neighbours_a_spoiled_round_counts_like_any_other() {
+        let text = "schema = 1\nname = \"s\"\n[[neighbour]]\nwork = \"cpu\"\n[[workload]]\nname = \"cpu-hash\"\n\
+                    [matrix]\n\"neighbour.cpu.count\" = [0, 1]";
+        let loaded = vtax_scenarios::parse("s.toml", text, &Default::default());
+        let cells = loaded.unwrap().plan.cells;
+        let blocks = [
+            round(0, [10, 10, 10], Marks::CLEAN),
+            round(1, [10, 20, 10], Marks::PREEMPTED),
+            round(2, [10, 20, 10], Marks::PREEMPTED),
+            round(3, [10, 80, 10], Marks::CLOCK),
+        ]
+        .concat();
+        let ratio = |cell| Boot::in_cell(cell, &blocks).value.unwrap().log_ratio;
+        assert_eq!(ratio(&cells[0]), 0.0);
+        assert_eq!(ratio(&cells[1]), -(2.0_f64.ln()));
+        assert_eq!(Boot::in_cell(&cells[1], &blocks).counting, [0, 1, 2]);
     }
 }

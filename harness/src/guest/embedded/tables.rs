@@ -73,6 +73,17 @@ pub fn page_tables(ram: &Ram, page_size: PageSize, vcpus: u32) -> Result<u64, Ra
     Ok(physical(top))
 }
 
+/// Maps 2 MiB at a virtual address below 1 GiB to guest-physical memory, whatever is or is not there.
+///
+/// # Errors
+/// RAM is too small for its tables.
+pub fn window(ram: &Ram, address: u64, physical: u64) -> Result<(), RamError> {
+    ram.write(
+        DEVICE_DIRECTORY + (address >> 21) % ENTRIES * 8,
+        &(physical | ENTRY | DIRTY | LARGE),
+    )
+}
+
 fn page_directory(
     ram: &Ram,
     directory: u64,

@@ -1,0 +1,115 @@
+//! A neighbour's own side: `vtax neighbour`, which only vtax starts.
+
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::process::ExitCode;
+
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
+use super::Orders;
+use super::guest::{Life, LifeError};
+use super::page::Page;
+use crate::host::affinity::Pinned;
+
+/// The hidden subcommand.
+pub const COMMAND: &str = "neighbour";
+
+/// The line on stderr by which a neighbour says that it is at work.
+pub(super) const READY: &str = "ready";
+
+/// Exit code where the host lacks what the neighbour needs.
+pub(super) const LACKING: i32 = 5;
+
+/// Stack of the thread that waits for the parent's end; it calls nothing deep.
+const STACK_BYTES: usize = 64 << 10;
+
+/// Why a neighbour does not work, or works no longer.
+#[derive(Debug, thiserror::Error)]
+enum NeighbourError {
+    #[error("`vtax neighbour` is started by vtax alone, with orders on its stdin: {0}")]
+    Orders(String),
+    #[error("{what}: {source}")]
+    Host {
+        what: String,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Affinity(#[from] crate::host::affinity::AffinityError),
+    #[error(transparent)]
+    Life(#[from] LifeError),
+}
+
+/// Lives as a neighbour until its parent closes its stdin or is gone.
+#[must_use]
+pub fn run() -> ExitCode {
+    let error = match live() {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    let lacking = match &error {
+        NeighbourError::Affinity(_) | NeighbourError::Host { .. } => true,
+        NeighbourError::Life(error) => error.is_lack(),
+        NeighbourError::Orders(_) => false,
+    };
+    // Nobody is left to tell where this fails.
+    let _ = writeln!(std::io::stderr(), "{error}");
+    match u8::try_from(LACKING) {
+        Ok(code) if lacking => ExitCode::from(code),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn live() -> Result<std::convert::Infallible, NeighbourError> {
+    let host = |what: &str| {
+        let what = what.to_owned();
+        move |source| NeighbourError::Host { what, source }
+    };
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| host("asking to die with the parent")(error.into()))?;
+    let orders = read_orders()?;
+    // The parent may have died before the kernel was asked.
+    let parent = getppid().and_then(|id| u32::try_from(id.as_raw_nonzero().get()).ok());
+    if parent != Some(orders.parent) {
+        return Err(NeighbourError::Orders("its parent is gone".to_owned()));
+    }
+    // While there is one thread, that one thread is all that has to join, and all others are born in the group.
+    for entrance in &orders.entrances {
+        std::fs::write(entrance, "0").map_err(host(&format!("joining {}", entrance.display())))?;
+    }
+    let _pinned = orders.cpu.map(|cpu| Pinned::to(&[cpu])).transpose()?;
+    let page = Page::of(std::io::stdout()).map_err(host("mapping the page of counts"))?;
+    let mut life = Life::new(&orders, &page)?;
+    let mut announced = false;
+    Err(life
+        .go_on(&mut || {
+            if !announced {
+                announced = true;
+                end_with_stdin()?;
+                writeln!(std::io::stderr(), "{READY}")?;
+            }
+            Ok(())
+        })
+        .into())
+}
+
+/// One line, and not a byte more: what follows is the parent's silence.
+fn read_orders() -> Result<Orders, NeighbourError> {
+    let mut line = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|error| NeighbourError::Orders(error.to_string()))?;
+    serde_json::from_str(&line).map_err(|error| NeighbourError::Orders(error.to_string()))
+}
+
+/// Ends the process when its stdin is closed, whatever the guest is doing.
+fn end_with_stdin() -> std::io::Result<()> {
+    std::thread::Builder::new()
+        .name("lifeline".into())
+        .stack_size(STACK_BYTES)
+        .spawn(|| {
+            let mut rest = [0; 64];
+            while matches!(std::io::stdin().lock().read(&mut rest), Ok(read) if read > 0) {}
+            std::process::exit(0);
+        })
+        .map(drop)
+}
