@@ -159,4 +159,5 @@ fn event(at_nanos: u64, name: &str, cell: &Cell, boot: u32) -> Event {
         .with("cell", cell.id)
         .with("label", cell.label.as_str())
         .with("boot", boot)
+        .with("uid", rustix::process::getuid().as_raw())
 }

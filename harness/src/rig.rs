@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kvm_ioctls::Kvm;
 use vtax_reports::record::ClockBound;
 
 use crate::disks::Disks;
@@ -72,8 +71,6 @@ pub enum RigError {
 /// What stays the same for all boots of a run.
 #[derive(Debug)]
 pub struct Rig {
-    /// /dev/kvm.
-    pub kvm: Kvm,
     /// The guest image.
     pub image: Image,
     /// The payload's clock.
@@ -108,7 +105,6 @@ impl Rig {
             run_start: now_raw_nanos(),
             disks: Disks::new(&std::env::temp_dir()),
             cpus: allowed_cpus()?,
-            kvm,
             image,
         })
     }

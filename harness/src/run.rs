@@ -15,6 +15,8 @@ use crate::costs::{self, Prices};
 use crate::disks::Disks;
 use crate::guest::embedded::devices::DeviceError;
 use crate::host::fingerprint::fingerprint;
+use crate::host::journal::{Journal, JournalError, Origin};
+use crate::host::prepared::{Audit, Prepared};
 use crate::host::root::HostRoot;
 use crate::host::tsc::now_raw_nanos;
 use crate::measure::BootError;
@@ -36,6 +38,9 @@ pub enum RunError {
     /// The run directory cannot be written any more.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What would be changed on the host cannot be written down.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The report.
     #[error(transparent)]
     Html(#[from] HtmlError),
@@ -67,6 +72,7 @@ pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
     let mut notebook =
         Notebook::open(job.dir, head(&rig, &job, prices)).map_err(RunError::Directory)?;
     rig.disks = Disks::new(job.dir);
+    let mut host = prepared(&rig, &job)?;
     let mut campaign = Campaign::new(job.plan, &notebook.record().not_measured);
     progress.start(campaign.boots_left());
 
@@ -80,7 +86,16 @@ pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
                 break;
             }
             progress.boot(&cell.label, campaign.boots_left());
-            boot_once(&rig, &job, cell, &mut campaign, &mut notebook, progress)?;
+            if set_host(
+                &rig,
+                &mut host,
+                cell,
+                &mut campaign,
+                &mut notebook,
+                progress,
+            )? {
+                boot_once(&rig, &job, cell, &mut campaign, &mut notebook, progress)?;
+            }
         }
         if stopping(&rig, &job) {
             break;
@@ -90,8 +105,42 @@ pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
         }
     }
 
+    host.restore()
+        .troubles()
+        .for_each(|trouble| progress.say(&trouble));
     progress.finish();
     notebook.close(elapsed(&rig), job.stop.load(Ordering::Relaxed))
+}
+
+/// The host, to be set for each cell, and put back when the run is over.
+fn prepared(rig: &Rig, job: &Job<'_>) -> Result<Prepared, JournalError> {
+    let root = HostRoot::default();
+    let journal = Journal::own(&root, Origin::Run)?;
+    Ok(Prepared::new(
+        root,
+        journal,
+        Audit::of_run(job.dir, rig.run_start),
+    ))
+}
+
+/// Sets the host as the cell wants it. Where that fails the cell is over, and this is false.
+fn set_host(
+    rig: &Rig,
+    host: &mut Prepared,
+    cell: &Cell,
+    campaign: &mut Campaign<'_>,
+    notebook: &mut Notebook,
+    progress: &Progress,
+) -> Result<bool, StoreError> {
+    let Err(error) = host.set(&cell.host, &cell.guest.measured_cpus(&rig.cpus)) else {
+        return Ok(true);
+    };
+    let (number, _) = campaign.next(cell);
+    campaign.give_up(cell);
+    progress.failed(&cell.label, &error);
+    let why = NotMeasured::NotTestable(error.to_string());
+    notebook.cell_failed(elapsed(rig), cell, number, why)?;
+    Ok(false)
 }
 
 /// Boots a cell once and keeps what it brings.
@@ -145,6 +194,7 @@ fn why(error: &BootError) -> NotMeasured {
     match error {
         BootError::Ram(_)
         | BootError::Affinity(_)
+        | BootError::Scheduling(_)
         | BootError::OtherTsc
         | BootError::Disk(_)
         | BootError::Network(_)

@@ -243,6 +243,7 @@ impl<'i> Planner<'_, 'i> {
         let Some(Resolved {
             guest,
             baseline_backing,
+            host,
             measure,
             mut spans,
         }) = self.resolve(&fields, &combination.assignments, errors)
@@ -273,6 +274,7 @@ impl<'i> Planner<'_, 'i> {
             parameters,
             guest,
             baseline_backing,
+            host,
             workload: WorkloadChoice {
                 name: entry.workload.name.to_owned(),
                 params,

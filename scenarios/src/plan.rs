@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use vtax_workloads::MAX_PARAMS;
 
+pub use crate::knobs::{HostSettings, Knob, KnobFact, Obstacle};
 pub use crate::memory::{
     MEMORY_STEP_BYTES, MIN_MEMORY_BYTES, SHARED_BYTES, arena_bytes, arena_start, memory_for_arenas,
     reserved_bytes,
 };
 pub use crate::order::{BlockKind, child_seed, round_order};
+pub use crate::scheduling::Scheduling;
 
 /// What backs guest memory (or the native baseline's memory) on the host.
 #[derive(
@@ -216,6 +218,9 @@ pub struct Guest {
     /// set.
     #[serde(default)]
     pub halt_poll_nanos: Option<u64>,
+    /// How the host schedules its vCPU threads; `None`: as vtax itself.
+    #[serde(default)]
+    pub scheduling: Option<Scheduling>,
     /// Its disk.
     #[serde(default)]
     pub disk: Option<Disk>,
@@ -235,6 +240,17 @@ impl Guest {
             Pinning::List(list) => list.get(place).copied(),
             Pinning::AllOn(cpu) => Some(*cpu),
         }
+    }
+
+    /// The CPUs that vCPUs are bound to, out of `allowed`.
+    #[must_use]
+    pub fn measured_cpus(&self, allowed: &[u32]) -> Vec<u32> {
+        let mut cpus: Vec<u32> = (0..self.vcpus)
+            .filter_map(|vcpu| self.cpu_of(vcpu, allowed))
+            .collect();
+        cpus.sort_unstable();
+        cpus.dedup();
+        cpus
     }
 
     /// The CPU that a vCPU's partner thread is bound to ([`vtax_workloads::Task::needs_partner`]): the next one that no vCPU
@@ -312,6 +328,9 @@ pub struct Cell {
     pub guest: Guest,
     /// What backs the native side's memory; `None`: the very pages of the guest.
     pub baseline_backing: Option<Backing>,
+    /// What the host is set to meanwhile; all else is as the host has it.
+    #[serde(default)]
+    pub host: HostSettings,
     /// What runs.
     pub workload: WorkloadChoice,
     /// How it is measured.
@@ -358,10 +377,16 @@ pub struct HostFacts {
     pub available_memory: u64,
     /// CPU features, as [`vtax_workloads::Features`] bits.
     pub features: u32,
+    /// The highest real-time priority that vtax may give a thread; 0: none.
+    #[serde(default)]
+    pub realtime_priority: u32,
     /// Whether KVM here lets each guest have a halt-polling time of its own (KVM_CAP_HALT_POLL).
     pub halt_poll: bool,
     /// Whether a guest's VMCALL or VMMCALL reaches KVM: with VT-x and SVM it does.
     pub hypercalls: bool,
     /// Whether the kernel can serve a guest's network card: /dev/vhost-net can be opened.
     pub vhost_net: bool,
+    /// What can be set on the host, and what it is set to.
+    #[serde(default)]
+    pub knobs: BTreeMap<Knob, KnobFact>,
 }

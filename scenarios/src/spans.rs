@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::knobs::Knob;
+
 /// A field of a cell that a host may be unable to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
@@ -12,6 +14,8 @@ pub enum Field {
     Pinning,
     /// `guest.halt-poll`.
     HaltPoll,
+    /// `guest.scheduling`.
+    Scheduling,
     /// `guest.memory`.
     Memory,
     /// `guest.backing`.
@@ -28,6 +32,8 @@ pub enum Field {
     NetIoCpu,
     /// `baseline.backing`.
     BaselineBacking,
+    /// A key of `[host]`.
+    Host(Knob),
     /// The workload's name.
     Workload,
 }
