@@ -15,7 +15,7 @@ use table::{Measured, print};
 use vtax::counters::Counters;
 use vtax::guest::Executor;
 use vtax::guest::embedded::devices::Devices;
-use vtax::guest::embedded::{Vm, VmConfig};
+use vtax::guest::embedded::{self, Vm, VmConfig};
 use vtax::guest::layout;
 use vtax::guest::mailbox::{Mailbox, Request};
 use vtax::guest::native::NativeCpu;
@@ -89,7 +89,8 @@ fn measure(rig: &Rig) -> anyhow::Result<(Differences, Differences)> {
     })?;
     let config = VmConfig::single(PageSize::Size2M);
     let devices = Devices::default();
-    let vm = Vm::create(&rig.kvm, &ram, &rig.image, &devices, config)?;
+    let kvm = embedded::open()?;
+    let vm = Vm::create(&kvm, &ram, &rig.image, &devices, config)?;
     let mailbox = Mailbox::new(&ram, layout::mailbox(0));
     let (mut vcpu, mut native) = (vm.vcpu(0)?, NativeCpu::new(&rig.image, mailbox, 0));
     let (workload, entry) = vtax_workloads::find("cpu-hash").context("no workload cpu-hash")?;

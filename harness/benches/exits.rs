@@ -21,7 +21,7 @@ use table::{Measured, print};
 use vtax::guest::Executor as _;
 use vtax::guest::embedded::devices::Devices;
 use vtax::guest::embedded::vcpu::EmbeddedVcpu;
-use vtax::guest::embedded::{Vm, VmConfig, registers, tables};
+use vtax::guest::embedded::{self, Vm, VmConfig, registers, tables};
 use vtax::guest::layout;
 use vtax::guest::mailbox::{Mailbox, Request};
 use vtax::guest::ram::{Ram, RamConfig};
@@ -58,7 +58,8 @@ fn main() -> anyhow::Result<()> {
         numa_node: None,
     })?;
     let devices = Devices::default();
-    let vm = Vm::create(&rig.kvm, &ram, &rig.image, &devices, CONFIG)?;
+    let kvm = embedded::open()?;
+    let vm = Vm::create(&kvm, &ram, &rig.image, &devices, CONFIG)?;
     let mut ours = vm.vcpu(0)?;
     ours.watched(Slot::for_this_thread()?);
     let bare = Bare::start(&rig, &ram)?;
@@ -151,7 +152,7 @@ struct Bare {
 
 impl Bare {
     fn start(rig: &Rig, ram: &Ram) -> anyhow::Result<Self> {
-        let vm = rig.kvm.create_vm()?;
+        let vm = embedded::open()?.create_vm()?;
         for (slot, (offset, len)) in (0..).zip(layout::pieces(ram.len())) {
             let region = kvm_userspace_memory_region {
                 slot,

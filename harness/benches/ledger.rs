@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use planted::{Outcome, measure};
 use table::{Measured, print};
 use vtax::counters::kvm::KvmStatistics;
+use vtax::guest::embedded;
 use vtax::guest::small::SmallGuest;
 use vtax::measure::plant::{Planted, Rival};
 use vtax::rig::Rig;
@@ -128,7 +129,7 @@ fn told(outcome: &Outcome, cause: Cause, predicted: f64, truth: f64) -> anyhow::
 
 /// What reading KVM's statistics twice takes.
 fn reading(rig: &Rig) -> anyhow::Result<Measured> {
-    let nanos = SmallGuest::with(&rig.kvm, &rig.image, |guest| {
+    let nanos = SmallGuest::with(&embedded::open()?, &rig.image, |guest| {
         let mut statistics: KvmStatistics = match guest.vcpu.statistics() {
             Ok(statistics) => statistics,
             Err(_) => return Ok(None),

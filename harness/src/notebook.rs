@@ -197,6 +197,7 @@ fn event(at_nanos: u64, name: &str, cell: &Cell, boot: u32) -> Event {
         .with("cell", cell.id)
         .with("label", cell.label.as_str())
         .with("boot", boot)
+        .with("uid", rustix::process::getuid().as_raw())
 }
 
 /// A neighbour with what it has done up to now: the difference of its two events is what it did beside the guest.

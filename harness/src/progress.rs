@@ -2,9 +2,9 @@
 //!
 //! It is drawn between boots only, by the thread that is waiting anyway: a ticking thread would disturb the blocks.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt::Display;
 
-use crate::measure::BootError;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +76,13 @@ impl Progress {
     }
 
     /// A cell failed and is over.
-    pub fn failed(&self, label: &str, error: &BootError) {
+    pub fn failed(&self, label: &str, error: &dyn Display) {
         self.bar.suspend(|| eprintln!("{label}: {error}"));
+    }
+
+    /// Something that the user must know.
+    pub fn say(&self, what: &str) {
+        self.bar.suspend(|| eprintln!("vtax: {what}"));
     }
 
     /// The run is over.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kvm_ioctls::Kvm;
 use vtax_reports::record::ClockBound;
 
 use crate::disks::Disks;
@@ -74,8 +73,6 @@ pub enum RigError {
 /// What stays the same for all boots of a run.
 #[derive(Debug)]
 pub struct Rig {
-    /// /dev/kvm.
-    pub kvm: Kvm,
     /// The guest image.
     pub image: Image,
     /// The payload's clock.
@@ -114,7 +111,6 @@ impl Rig {
             // A host that does not tell is one that has none: a limit is then refused by name.
             cgroups: Cgroups::of(&HostRoot::default()).unwrap_or_default(),
             cpus: allowed_cpus()?,
-            kvm,
             image,
         })
     }

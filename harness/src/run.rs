@@ -15,11 +15,15 @@ use crate::costs::{self, Prices};
 use crate::disks::Disks;
 use crate::guest::embedded::devices::DeviceError;
 use crate::host::fingerprint::fingerprint;
+use crate::host::journal::{Journal, JournalError, Origin};
+use crate::host::prepared::{Audit, Prepared};
 use crate::host::root::HostRoot;
+use crate::host::things::Thing;
 use crate::host::tsc::now_raw_nanos;
 use crate::measure::BootError;
 use crate::measure::boot::{Baseline, Outcome, Spec, boot};
 use crate::measure::plant::Planted;
+use crate::neighbours::beside::Told;
 use crate::neighbours::{Crowd, CrowdError};
 use crate::notebook::Notebook;
 use crate::progress::Progress;
@@ -37,6 +41,9 @@ pub enum RunError {
     /// The run directory cannot be written any more.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What would be changed on the host cannot be written down.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The report.
     #[error(transparent)]
     Html(#[from] HtmlError),
@@ -69,6 +76,7 @@ pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
     let mut notebook =
         Notebook::open(job.dir, head(&rig, &job, prices)).map_err(RunError::Directory)?;
     rig.disks = Disks::new(job.dir);
+    let mut host = prepared(&rig, &job)?;
     let mut campaign = Campaign::new(job.plan, &notebook.record().not_measured);
     progress.start(campaign.boots_left());
 
@@ -82,7 +90,24 @@ pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
                 break;
             }
             progress.boot(&cell.label, campaign.boots_left());
-            boot_once(&rig, &job, cell, &mut campaign, &mut notebook, progress)?;
+            if set_host(
+                &rig,
+                &mut host,
+                cell,
+                &mut campaign,
+                &mut notebook,
+                progress,
+            )? {
+                boot_once(
+                    &rig,
+                    &job,
+                    &mut host,
+                    cell,
+                    &mut campaign,
+                    &mut notebook,
+                    progress,
+                )?;
+            }
         }
         if stopping(&rig, &job) {
             break;
@@ -92,19 +117,54 @@ pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
         }
     }
 
+    host.restore()
+        .troubles()
+        .for_each(|trouble| progress.say(&trouble));
     progress.finish();
     notebook.close(elapsed(&rig), job.stop.load(Ordering::Relaxed))
+}
+
+/// The host, to be set for each cell, and put back when the run is over.
+fn prepared(rig: &Rig, job: &Job<'_>) -> Result<Prepared, JournalError> {
+    let root = HostRoot::default();
+    let journal = Journal::own(&root, Origin::Run)?;
+    Ok(Prepared::new(
+        root,
+        journal,
+        Audit::of_run(job.dir, rig.run_start),
+    ))
+}
+
+/// Sets the host as the cell wants it. Where that fails the cell is over, and this is false.
+fn set_host(
+    rig: &Rig,
+    host: &mut Prepared,
+    cell: &Cell,
+    campaign: &mut Campaign<'_>,
+    notebook: &mut Notebook,
+    progress: &Progress,
+) -> Result<bool, StoreError> {
+    let Err(error) = host.set(&cell.host, &cell.guest.measured_cpus(&rig.cpus)) else {
+        return Ok(true);
+    };
+    let (number, _) = campaign.next(cell);
+    campaign.give_up(cell);
+    progress.failed(&cell.label, &error);
+    let why = NotMeasured::NotTestable(error.to_string());
+    notebook.cell_failed(elapsed(rig), cell, number, why)?;
+    Ok(false)
 }
 
 /// Boots a cell once and keeps what it brings.
 fn boot_once(
     rig: &Rig,
     job: &Job<'_>,
+    host: &mut Prepared,
     cell: &Cell,
     campaign: &mut Campaign<'_>,
     notebook: &mut Notebook,
     progress: &Progress,
-) -> Result<(), StoreError> {
+) -> Result<(), RunError> {
     let (number, known) = campaign.next(cell);
     let start = elapsed(rig);
     let spec = Spec {
@@ -116,7 +176,7 @@ fn boot_once(
         baseline: Baseline::Native,
         stop: job.stop,
     };
-    let result = beside_neighbours(rig, job, &spec, notebook)?;
+    let result = beside_neighbours(rig, job, host, &spec, notebook)?;
     let end = elapsed(rig);
     match result {
         Ok(outcome) => {
@@ -143,14 +203,19 @@ fn boot_once(
 fn beside_neighbours(
     rig: &Rig,
     job: &Job<'_>,
+    host: &mut Prepared,
     spec: &Spec<'_>,
     notebook: &mut Notebook,
-) -> Result<Result<Outcome, BootError>, StoreError> {
+) -> Result<Result<Outcome, BootError>, RunError> {
     let (cell, number) = (spec.cell, spec.boot);
     let mut crowd = match Crowd::beside(rig, cell, spec.seed, job.dir) {
         Ok(crowd) => crowd,
         Err(error) => return Ok(Err(error.into())),
     };
+    let groups = groups(&crowd.told());
+    for group in &groups {
+        host.journal().made(group)?;
+    }
     notebook.neighbours_started(elapsed(rig), cell, number, &crowd.told())?;
     notebook.guest_started(elapsed(rig), cell, number)?;
     let result = boot(rig, spec);
@@ -158,8 +223,19 @@ fn beside_neighbours(
     let all_there = crowd.check();
     let told = crowd.told();
     drop(crowd);
+    for group in &groups {
+        host.journal().gone(group)?;
+    }
     notebook.neighbours_stopped(elapsed(rig), cell, number, &told)?;
     Ok(result.and_then(|outcome| Ok(all_there.map(|()| outcome)?)))
+}
+
+/// The control groups of the neighbours, as the journal names them.
+fn groups(told: &[Told]) -> Vec<Thing> {
+    let paths = told.iter().flat_map(|neighbour| &neighbour.cgroups);
+    paths
+        .map(|path| Thing::Cgroup(path.trim_start_matches('/').to_owned()))
+        .collect()
 }
 
 /// A host that has no memory or CPU for the cell cannot test it; anything else is a failure.
@@ -167,6 +243,7 @@ fn why(error: &BootError) -> NotMeasured {
     match error {
         BootError::Ram(_)
         | BootError::Affinity(_)
+        | BootError::Scheduling(_)
         | BootError::OtherTsc
         | BootError::Disk(_)
         | BootError::Network(_)

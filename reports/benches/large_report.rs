@@ -198,11 +198,13 @@ fn record(cells: u32) -> RunRecord {
                 numa_node: None,
                 page_size: PageSize::Size2M,
                 halt_poll_nanos: None,
+                scheduling: None,
                 disk: None,
                 net: None,
             },
             baseline_backing: None,
             neighbours: Vec::new(),
+            host: Default::default(),
             workload: WorkloadChoice {
                 name: workload.name.to_owned(),
                 params: vtax_workloads::default_params(workload),

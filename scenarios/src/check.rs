@@ -7,6 +7,7 @@ use toml::Spanned;
 use vtax_workloads::Task;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::knobs::{self, HostSettings};
 use crate::load::Overrides;
 use crate::memory::{
     MEMORY_STEP_BYTES, MIN_MEMORY_BYTES, arena_bytes, arena_start, memory_for_arenas,
@@ -40,6 +41,7 @@ pub(crate) const PRECISION: RangeInclusive<f64> = 0.0001..=0.5;
 pub(crate) struct Resolved {
     pub guest: Guest,
     pub baseline_backing: Option<Backing>,
+    pub host: HostSettings,
     pub measure: Measure,
     pub neighbours: Vec<Neighbour>,
     pub spans: BTreeMap<Field, Range<usize>>,
@@ -67,6 +69,7 @@ pub(crate) fn settings(
         (Field::PageSize, span(&spec.guest.page_size)),
         (Field::Pinning, span(&spec.guest.pinning)),
         (Field::HaltPoll, span(&spec.guest.halt_poll)),
+        (Field::Scheduling, span(&spec.guest.scheduling)),
         (Field::DiskIoCpus, span(&spec.guest.disk_io_cpus)),
         (Field::NetBackend, span(&spec.guest.net_backend)),
         (Field::NetIoCpu, span(&spec.guest.net_io_cpu)),
@@ -74,15 +77,18 @@ pub(crate) fn settings(
     ];
     let beside = (0..).zip(&spec.neighbour);
     let beside = beside.map(|(place, it)| (Field::Neighbour(place), span(&it.work)));
+    let host = knobs::settle(&spec.host, &guest.pinning, errors);
     Resolved {
         guest,
         baseline_backing,
+        host: host.settings,
         measure: measure(&spec.measure, overrides, errors),
         neighbours: neighbours(&spec.neighbour, errors),
         spans: given
             .into_iter()
             .chain(beside)
             .filter_map(|(field, span)| Some((field, span?)))
+            .chain(host.spans)
             .collect(),
     }
 }
@@ -128,6 +134,7 @@ fn guest(
         numa_node: spec.numa_node.as_ref().map(|node| *node.get_ref()),
         page_size,
         halt_poll_nanos: halt_poll(&spec.halt_poll, errors),
+        scheduling: spec.scheduling.as_ref().map(|policy| policy.get_ref().0),
         disk: crate::disk::disk(spec, vcpus, errors),
         net: crate::net::net(spec, errors),
     }

@@ -1,5 +1,6 @@
 //! A plan in words, for `vtax scenario explain`.
 
+use crate::knobs::settings_text;
 use crate::plan::{
     Backing, Cell, ClaimOver, Completion, Disk, DiskBacking, DiskDevice, Net, NetBackend, NetLink,
     PageSize, Pinning, Plan, neighbours_text,
@@ -32,7 +33,7 @@ impl Plan {
     }
 }
 
-const COLUMNS: usize = 15;
+const COLUMNS: usize = 17;
 
 /// What a plan will do, for people: its cells, boots, blocks and the time that they take at least.
 #[must_use]
@@ -62,6 +63,7 @@ pub fn explain(plan: &Plan) -> String {
             "cell",
             "vCPUs",
             "pinning",
+            "scheduling",
             "memory",
             "backing",
             "baseline",
@@ -70,6 +72,7 @@ pub fn explain(plan: &Plan) -> String {
             "disk",
             "net",
             "neighbours",
+            "host",
             "boots",
             "blocks a boot",
             "pilot",
@@ -103,6 +106,9 @@ fn row(cell: &Cell) -> [String; COLUMNS] {
         cell.label.clone(),
         guest.vcpus.to_string(),
         pinning_text(&guest.pinning),
+        guest
+            .scheduling
+            .map_or(String::new(), |policy| policy.to_string()),
         size_text(guest.memory),
         backing_text(guest.backing).to_owned(),
         cell.baseline_backing
@@ -113,6 +119,7 @@ fn row(cell: &Cell) -> [String; COLUMNS] {
         guest.disk.as_ref().map_or(String::new(), disk_text),
         guest.net.as_ref().map_or(String::new(), net_text),
         neighbours_text(&cell.neighbours),
+        settings_text(&cell.host),
         format!("{}–{}", measure.pilot_boots, measure.max_boots),
         format!(
             "{} × {}",

@@ -9,7 +9,8 @@ use vtax_workloads::{Features, Task};
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, render};
 use crate::neighbour::{host as neighbour, huge_bytes, ordinary_bytes};
 use crate::plan::{
-    Backing, Cell, Disk, DiskBacking, HostFacts, NetBackend, PageSize, Pinning, Plan,
+    Backing, Cell, Disk, DiskBacking, HostFacts, Knob, NetBackend, Obstacle, PageSize, Pinning,
+    Plan,
 };
 use crate::spans::{Field, SpanMap};
 use crate::units::size_text;
@@ -49,6 +50,7 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         partners,
         hypercalls,
         halt_poll,
+        scheduling,
         disk_io_cpus,
         net_backend,
         net_io_cpu,
@@ -60,6 +62,8 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         huge_pages_1g,
         memory,
         neighbour::lacks,
+        knobs,
+        irqs_away,
     ];
     checks.into_iter().find_map(|check| check(cell, facts))
 }
@@ -179,6 +183,19 @@ fn halt_poll(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
     })
 }
 
+fn scheduling(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let policy = cell.guest.scheduling?;
+    let (priority, most) = (u32::from(policy.priority()?), facts.realtime_priority);
+    (priority > most).then(|| Untestable {
+        field: Field::Scheduling,
+        reason: match most {
+            0 => "vtax may not schedule threads in real time".to_owned(),
+            _ => format!("vtax may give real-time priorities up to {most}"),
+        },
+        remedy: "run as root, with CAP_SYS_NICE, or with a higher limit (ulimit -r)".to_owned(),
+    })
+}
+
 fn numa_node(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
     let node = cell.guest.numa_node?;
     (!facts.numa_nodes.contains(&node)).then(|| Untestable {
@@ -223,7 +240,59 @@ fn backings(cell: &Cell) -> impl Iterator<Item = (Field, Backing)> {
     .flatten()
 }
 
+/// What the cell sets on the host.
+fn knobs(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    cell.host.iter().find_map(|(&knob, wanted)| {
+        let lacking = |reason, remedy| {
+            Some(Untestable {
+                field: Field::Host(knob),
+                reason,
+                remedy,
+            })
+        };
+        let Some(fact) = facts.knobs.get(&knob) else {
+            return lacking(
+                format!("this host has no knob `{knob}`"),
+                format!("leave {knob} out of [host]"),
+            );
+        };
+        if fact.present.as_ref() == Some(wanted) {
+            return None;
+        }
+        if let Some(Obstacle { reason, remedy }) = &fact.obstacle {
+            return lacking(reason.clone(), remedy.clone());
+        }
+        if !fact.choices.is_empty() && !fact.choices.contains(wanted) {
+            return lacking(
+                format!("`{knob}` cannot be {wanted} on this host"),
+                format!("write one of {}", fact.choices.join(", ")),
+            );
+        }
+        None
+    })
+}
+
+/// Interrupts that are kept off some CPUs need another.
+fn irqs_away(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    cell.host.get(&Knob::IrqsAway)?;
+    let measured = cell.guest.measured_cpus(&facts.cpus);
+    facts
+        .cpus
+        .iter()
+        .all(|cpu| measured.contains(cpu))
+        .then(|| Untestable {
+            field: Field::Host(Knob::IrqsAway),
+            reason: "a vCPU is bound to every CPU, so there is none that interrupts could go to"
+                .to_owned(),
+            remedy: "write fewer vcpus, or give vtax more CPUs (taskset, cpuset)".to_owned(),
+        })
+}
+
 fn thp(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    if cell.host.contains_key(&Knob::Thp) {
+        // What becomes of memory that asks for huge pages under each setting is then the question.
+        return None;
+    }
     let (field, _) = backings(cell).find(|&(_, backing)| backing == Backing::Thp)?;
     (!facts.thp).then(|| Untestable {
         field,
@@ -233,11 +302,32 @@ fn thp(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
 }
 
 fn huge_pages_2m(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
-    huge_pages(cell, Backing::Huge2M, 2 << 20, facts.free_huge_2m)
+    let free = free_pages(cell, facts, Knob::Hugepages2m, facts.free_huge_2m);
+    huge_pages(cell, Backing::Huge2M, 2 << 20, free)
 }
 
 fn huge_pages_1g(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
-    huge_pages(cell, Backing::Huge1G, 1 << 30, facts.free_huge_1g)
+    let free = free_pages(cell, facts, Knob::Hugepages1g, facts.free_huge_1g);
+    huge_pages(cell, Backing::Huge1G, 1 << 30, free)
+}
+
+/// Free huge pages once the host is set as the cell wants it.
+fn free_pages(cell: &Cell, facts: &HostFacts, knob: Knob, free: u64) -> u64 {
+    let reserved = |text: &str| -> u64 {
+        text.split(|c: char| !c.is_ascii_digit())
+            .filter_map(|pages| pages.parse::<u64>().ok())
+            .sum()
+    };
+    let present = facts
+        .knobs
+        .get(&knob)
+        .and_then(|fact| fact.present.as_deref());
+    match (cell.host.get(&knob), present) {
+        (Some(wanted), Some(present)) => {
+            (free + reserved(wanted)).saturating_sub(reserved(present))
+        }
+        _ => free,
+    }
 }
 
 fn huge_pages(cell: &Cell, backing: Backing, page_bytes: u64, free: u64) -> Option<Untestable> {

@@ -250,6 +250,7 @@ impl<'i> Planner<'_, 'i> {
         let Some(Resolved {
             guest,
             baseline_backing,
+            host,
             measure,
             neighbours,
             mut spans,
@@ -282,6 +283,7 @@ impl<'i> Planner<'_, 'i> {
             guest,
             baseline_backing,
             neighbours,
+            host,
             workload: WorkloadChoice {
                 name: entry.workload.name.to_owned(),
                 params,

@@ -17,12 +17,12 @@ use crate::tree::{self, Node};
 use crate::workload::{self, Entry};
 
 /// The sections whose fields belong to a cell, so that they may vary.
-pub(crate) const SECTIONS: [&str; 3] = ["guest", "baseline", "measure"];
+pub(crate) const SECTIONS: [&str; 4] = ["guest", "baseline", "host", "measure"];
 
 /// One field or parameter with the value that it takes in a combination.
 #[derive(Clone)]
 pub(crate) enum Assignment<'i> {
-    /// A field of `[guest]`, `[baseline]` or `[measure]`, or of a `[[neighbour]]`, which stands in the path by its name.
+    /// A field of one of the [`SECTIONS`], or of a `[[neighbour]]`, which stands in the path by its name.
     Setting { path: Vec<String>, value: Node<'i> },
     /// A parameter of a workload.
     Param {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use vtax_workloads::MAX_PARAMS;
 
+pub use crate::knobs::{HostSettings, Knob, KnobFact, Obstacle};
 pub use crate::memory::{
     MEMORY_STEP_BYTES, MIN_MEMORY_BYTES, SHARED_BYTES, arena_bytes, arena_start, memory_for_arenas,
     reserved_bytes,
@@ -13,6 +14,7 @@ pub use crate::neighbour::{
     Content, DISK_BYTES, Neighbour, NeighbourDisk, NeighbourPinning, Work, neighbours_text,
 };
 pub use crate::order::{BlockKind, child_seed, round_order};
+pub use crate::scheduling::Scheduling;
 
 /// What backs guest memory (or the native baseline's memory) on the host.
 #[derive(
@@ -219,6 +221,9 @@ pub struct Guest {
     /// set.
     #[serde(default)]
     pub halt_poll_nanos: Option<u64>,
+    /// How the host schedules its vCPU threads; `None`: as vtax itself.
+    #[serde(default)]
+    pub scheduling: Option<Scheduling>,
     /// Its disk.
     #[serde(default)]
     pub disk: Option<Disk>,
@@ -238,6 +243,17 @@ impl Guest {
             Pinning::List(list) => list.get(place).copied(),
             Pinning::AllOn(cpu) => Some(*cpu),
         }
+    }
+
+    /// The CPUs that vCPUs are bound to, out of `allowed`.
+    #[must_use]
+    pub fn measured_cpus(&self, allowed: &[u32]) -> Vec<u32> {
+        let mut cpus: Vec<u32> = (0..self.vcpus)
+            .filter_map(|vcpu| self.cpu_of(vcpu, allowed))
+            .collect();
+        cpus.sort_unstable();
+        cpus.dedup();
+        cpus
     }
 
     /// The CPU that a vCPU's partner thread is bound to ([`vtax_workloads::Task::needs_partner`]): the next one that no vCPU
@@ -318,6 +334,9 @@ pub struct Cell {
     /// Guests that run beside it, during native blocks too.
     #[serde(default)]
     pub neighbours: Vec<Neighbour>,
+    /// What the host is set to meanwhile; all else is as the host has it.
+    #[serde(default)]
+    pub host: HostSettings,
     /// What runs.
     pub workload: WorkloadChoice,
     /// How it is measured.
@@ -364,6 +383,9 @@ pub struct HostFacts {
     pub available_memory: u64,
     /// CPU features, as [`vtax_workloads::Features`] bits.
     pub features: u32,
+    /// The highest real-time priority that vtax may give a thread; 0: none.
+    #[serde(default)]
+    pub realtime_priority: u32,
     /// Whether KVM here lets each guest have a halt-polling time of its own (KVM_CAP_HALT_POLL).
     pub halt_poll: bool,
     /// Whether a guest's VMCALL or VMMCALL reaches KVM: with VT-x and SVM it does.
@@ -376,4 +398,7 @@ pub struct HostFacts {
     pub cgroup_memory: bool,
     /// Whether the kernel can merge equal pages.
     pub ksm: bool,
+    /// What can be set on the host, and what it is set to.
+    #[serde(default)]
+    pub knobs: BTreeMap<Knob, KnobFact>,
 }

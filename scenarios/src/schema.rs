@@ -14,8 +14,10 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 use vtax_workloads::{CATALOGUE, Param, ParamKind};
 
+use crate::knobs::HostSpec;
 use crate::neighbour::spec::NeighbourSpec;
 use crate::plan::{Backing, ClaimOver, Completion, DiskDevice, NetBackend, NetLink, PageSize};
+use crate::scheduling::SchedulingSpec;
 use crate::units::{Duration, Percent, Size, duration_text, size_text};
 use crate::values::{DiskBackingSpec, MemorySpec, PinningSpec, VcpusSpec};
 
@@ -60,6 +62,13 @@ pub(crate) struct Document {
         reason = "read for its types; cells take theirs from `Settings`"
     )]
     pub baseline: BaselineSpec,
+    /// How the host is set meanwhile.
+    #[serde(default)]
+    #[expect(
+        dead_code,
+        reason = "read for its types; cells take theirs from `Settings`"
+    )]
+    pub host: HostSpec,
     /// Guests that run beside the measured one, during native blocks too: one `[[neighbour]]` table for each kind.
     #[serde(default)]
     #[expect(
@@ -80,9 +89,9 @@ pub(crate) struct Document {
         reason = "read for its types; `workload` reads the values with their places"
     )]
     pub workload: Option<Vec<WorkloadSpec>>,
-    /// Measures every combination of the values given here. A key is the path of a field of `[guest]`, `[baseline]` or
-    /// `[measure]`, such as `"guest.backing"`, of a workload's parameter, such as `"workload.mem-latency.size"`, or of a
-    /// neighbour's key, such as `"neighbour.burner.count"`.
+    /// Measures every combination of the values given here. A key is the path of a field of `[guest]`, `[baseline]`,
+    /// `[host]` or `[measure]`, such as `"guest.backing"`, of a workload's parameter, such as
+    /// `"workload.mem-latency.size"`, or of a neighbour's key, such as `"neighbour.burner.count"`.
     #[serde(default)]
     #[schemars(with = "MatrixSpec")]
     #[expect(dead_code, reason = "`matrix` reads it")]
@@ -96,6 +105,8 @@ pub(crate) struct Settings {
     pub guest: GuestSpec,
     #[serde(default)]
     pub baseline: BaselineSpec,
+    #[serde(default)]
+    pub host: HostSpec,
     #[serde(default)]
     pub measure: MeasureSpec,
     #[serde(default)]
@@ -133,6 +144,10 @@ pub(crate) struct GuestSpec {
     /// `{ all-on = CPU }`. Default: one-to-one.
     #[schemars(with = "PinningSpec")]
     pub pinning: Given<PinningSpec>,
+    /// How the host schedules vCPU threads: `"other"`, `"batch"`, `"idle"`, or in real time `{ fifo = PRIORITY }` or
+    /// `{ rr = PRIORITY }`, from 1 to 99. Native blocks run on the same threads. Default: as vtax itself is scheduled.
+    #[schemars(with = "SchedulingSpec")]
+    pub scheduling: Given<SchedulingSpec>,
     /// How long KVM polls for a wake-up of a halted vCPU before its thread sleeps, up to 10 ms; `"0us"` never polls. Default:
     /// as the host is set (the parameter `halt_poll_ns` of the module kvm).
     #[schemars(with = "Duration", example = &"200us")]

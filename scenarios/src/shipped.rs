@@ -27,6 +27,7 @@ static SHIPPED: &[Shipped] = shipped![
     "cpu-97",
     "memory-latency",
     "hugepages",
+    "thp",
     "pinning",
     "rate-all-cores",
     "io",

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::knobs::Knob;
+
 /// A field of a cell that a host may be unable to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
@@ -12,6 +14,8 @@ pub enum Field {
     Pinning,
     /// `guest.halt-poll`.
     HaltPoll,
+    /// `guest.scheduling`.
+    Scheduling,
     /// `guest.memory`.
     Memory,
     /// `guest.backing`.
@@ -30,6 +34,8 @@ pub enum Field {
     BaselineBacking,
     /// A `[[neighbour]]` table, by its place.
     Neighbour(usize),
+    /// A key of `[host]`.
+    Host(Knob),
     /// The workload's name.
     Workload,
 }

@@ -1,6 +1,6 @@
 //! What a user sees: one snapshot per subject, with every error of it.
 
-use vtax_scenarios::plan::HostFacts;
+use vtax_scenarios::plan::{HostFacts, Knob, KnobFact, Obstacle};
 use vtax_scenarios::{Overrides, host, parse};
 
 /// A sound scenario with `extra` in it; sections may be given again, as nothing else is in them.
@@ -179,6 +179,29 @@ fn disk() {
 }
 
 #[test]
+fn knobs() {
+    insta::assert_snapshot!(in_scenario(&[
+        "[host]\ntph = \"never\"",
+        "[host]\nthp = \"sometimes\"",
+        "[host]\nthp = false",
+        "[host]\nthp-defrag = \"defer+madvice\"",
+        "[host]\nhugepages-2m = -1",
+        "[host]\nhugepages-2m = []",
+        "[host]\nhugepages-1g = \"4\"",
+        "[host]\nksm = true",
+        "[host]\nksm-pages-to-scan = 0",
+        "[host]\nksm-advisor = \"scan-time\"\nksm-pages-to-scan = 100",
+        "[host]\nksm-sleep = 20\nhalt-poll = \"5s\"",
+        "[host]\nksm-sleep = \"1500us\"",
+        "[host]\ngovernor = \"fast; reboot\"",
+        "[host]\nsmt = \"off\"",
+        "[host]\nirqs-away = true\n[guest]\npinning = \"none\"",
+        "[matrix]\n\"host.thb\" = [\"never\"]",
+        "[matrix]\n\"host.thp\" = [\"never\", \"maybe\"]",
+    ]));
+}
+
+#[test]
 fn measure() {
     insta::assert_snapshot!(in_scenario(&[
         "[measure]\nblock = \"9ms\"",
@@ -311,6 +334,71 @@ fn what_a_host_lacks() {
 }
 
 #[test]
+fn what_a_host_cannot_be_set_to() {
+    let fact = |present: &str, obstacle: Option<(&str, &str)>, choices: &[&str]| KnobFact {
+        present: Some(present.to_owned()),
+        obstacle: obstacle.map(|(reason, remedy)| Obstacle {
+            reason: reason.to_owned(),
+            remedy: remedy.to_owned(),
+        }),
+        choices: choices.iter().map(|word| (*word).to_owned()).collect(),
+    };
+    let facts = HostFacts {
+        cpus: vec![0, 1],
+        max_vcpus: 8,
+        available_memory: 1 << 30,
+        free_huge_2m: 10,
+        knobs: [
+            (
+                Knob::Governor,
+                fact("powersave", None, &["performance", "powersave"]),
+            ),
+            (Knob::Hugepages2m, fact("12", None, &[])),
+            (Knob::IrqsAway, fact("off", None, &[])),
+            (
+                Knob::NmiWatchdog,
+                fact(
+                    "off",
+                    Some(("it cannot be changed", "boot with nmi_watchdog=1")),
+                    &[],
+                ),
+            ),
+            (
+                Knob::Thp,
+                fact("never", None, &["always", "madvise", "never"]),
+            ),
+        ]
+        .into(),
+        ..HostFacts::default()
+    };
+    let found = |extra: &str| {
+        let loaded = parse("s.toml", &scenario(extra), &Overrides::default()).unwrap();
+        let found = host::check(&loaded.plan, &facts);
+        host::render_untestable(&loaded.plan, &loaded.spans, &found, false)
+    };
+    // What the host already is needs no change; what it will be counts, not what it is.
+    for fine in [
+        "[host]\nnmi-watchdog = false",
+        "[host]\nirqs-away = true",
+        "[guest]\nbacking = \"thp\"\n[host]\nthp = \"never\"",
+        "[guest]\nbacking = \"2M\"\n[host]\nhugepages-2m = 34",
+    ] {
+        assert_eq!(found(fine), "", "{fine}");
+    }
+    let rendered = [
+        "[host]\nnmi-watchdog = true",
+        "[host]\nksm = \"on\"",
+        "[host]\ngovernor = \"ondemand\"",
+        "[host]\nirqs-away = true\n[guest]\nvcpus = 2",
+        "[guest]\nbacking = \"2M\"\n[host]\nhugepages-2m = [20, 13]",
+        "[matrix]\n\"host.governor\" = [\"ondemand\", \"performance\"]",
+    ]
+    .map(found);
+    assert!(rendered.iter().all(|text| !text.is_empty()));
+    insta::assert_snapshot!(rendered.join("\n\n--------\n"));
+}
+
+#[test]
 fn a_filtered_plan_still_points_at_the_file() {
     let text = scenario("[matrix]\n\"guest.backing\" = [\"4k\", \"2M\"]");
     let loaded = parse("s.toml", &text, &Overrides::default()).unwrap();
@@ -339,6 +427,10 @@ fn waits() {
         scenario("[guest]\nhalt-poll = \"20ms\""),
         scenario("[guest]\nhalt-poll = 50"),
         scenario("[matrix]\n\"guest.halt-poll\" = [\"50 usec\"]"),
+        scenario("[guest]\nscheduling = \"fifo\""),
+        scenario("[guest]\nscheduling = { fifo = 100 }"),
+        scenario("[guest]\nscheduling = { deadline = 1 }"),
+        scenario("[guest]\nscheduling = {}"),
         wake("{ sleep = 100 }"),
         wake("{ sleep = \"100ns\" }"),
         wake("{ sleep = true }"),
@@ -357,6 +449,7 @@ fn what_a_host_lacks_for_latencies() {
     };
     let cases = [
         scenario("[guest]\nhalt-poll = \"50us\""),
+        scenario("[guest]\nscheduling = { rr = 1 }"),
         scenario("").replace("cpu-hash", "lat-hypercall"),
         scenario("").replace("cpu-hash", "lat-wake"),
         scenario("[guest]\npinning = \"none\"").replace("cpu-hash", "lat-mailbox"),

@@ -1,6 +1,6 @@
 //! The scenarios that ship with vtax.
 
-use vtax_scenarios::plan::{BlockKind, HostFacts};
+use vtax_scenarios::plan::{BlockKind, HostFacts, Knob, KnobFact};
 use vtax_scenarios::{Overrides, explain, host, list, shipped};
 
 fn on_two_cpus() -> Overrides {
@@ -62,12 +62,17 @@ fn the_quick_one_leaves_time_for_setting_up_guests() {
 
 #[test]
 fn a_plain_host_runs_some_cells_of_each() {
+    let madvise = KnobFact {
+        present: Some("madvise".to_owned()),
+        ..KnobFact::default()
+    };
     let facts = HostFacts {
         cpus: vec![0, 1],
         numa_nodes: vec![0],
         thp: true,
         max_vcpus: 32,
         available_memory: 4 << 30,
+        knobs: [(Knob::Thp, madvise)].into(),
         ..HostFacts::default()
     };
     for scenario in list() {

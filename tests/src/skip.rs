@@ -37,6 +37,11 @@ pub(crate) fn is_root() -> bool {
         || skip("it changes user and mounts, which takes root")
 }
 
+/// Whether the host has a file; says so where not.
+pub(crate) fn has_file(file: &str) -> bool {
+    Path::new(file).exists() || skip(&format!("this host has no {file}"))
+}
+
 /// Says that the calling test is skipped. Past libtest, which would keep what a passing test prints to itself.
 pub(crate) fn skip(reason: &str) -> bool {
     let thread = std::thread::current();

@@ -1,24 +1,28 @@
 //! Where a test takes place.
 
 use std::cell::Cell;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
 use crate::{RunDir, Vtax, binary, skip};
 
-/// Tests that measure take turns: two at once would disturb each other.
-static TURN: Mutex<()> = Mutex::new(());
+/// Tests that measure take turns, those of other checkouts on this machine included: vtax itself would refuse to measure
+/// beside another. The turn is a lock on the directory of temporary files.
+fn turn() -> File {
+    let turn = File::open(std::env::temp_dir()).expect("there is a directory of temporary files");
+    turn.lock().expect("a directory can be locked");
+    turn
+}
 
 /// An empty folder that is the home and the working directory of a user who has never used vtax.
 #[derive(Debug)]
 pub struct Stage {
     folder: TempDir,
     commands: Cell<usize>,
-    _turn: Option<MutexGuard<'static, ()>>,
+    _turn: Option<File>,
 }
 
 impl Stage {
@@ -42,7 +46,7 @@ impl Stage {
     #[must_use]
     pub fn with_kvm() -> Option<Self> {
         skip::has_kvm().then(|| Self {
-            _turn: Some(TURN.lock().unwrap_or_else(PoisonError::into_inner)),
+            _turn: Some(turn()),
             ..Self::new()
         })
     }
@@ -50,7 +54,10 @@ impl Stage {
     /// A stage on which root shows vtax another machine or user. `None`, said on stderr, without root.
     #[must_use]
     pub fn as_root() -> Option<Self> {
-        skip::is_root().then(Self::new)
+        skip::is_root().then(|| Self {
+            _turn: Some(turn()),
+            ..Self::new()
+        })
     }
 
     /// The same, whose commands may measure.
@@ -60,6 +67,12 @@ impl Stage {
     #[must_use]
     pub fn as_root_with_kvm() -> Option<Self> {
         skip::is_root().then(Self::with_kvm)?
+    }
+
+    /// Whether the host has all of these files; says so where not.
+    #[must_use]
+    pub fn has_files(&self, files: &[&str]) -> bool {
+        files.iter().all(|file| skip::has_file(file))
     }
 
     /// Writes a file.

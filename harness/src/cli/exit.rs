@@ -94,7 +94,7 @@ impl From<RunError> for Failure {
         let code = match error {
             RunError::Rig(_) => HOST,
             RunError::Directory(_) => USAGE,
-            RunError::Store(_) | RunError::Html(_) => FAILED,
+            RunError::Store(_) | RunError::Journal(_) | RunError::Html(_) => FAILED,
         };
         Self::Message(error.into(), code)
     }

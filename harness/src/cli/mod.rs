@@ -1,7 +1,9 @@
 //! The command line: arguments in, exit code out. stdout is data, stderr is everything else.
 
+mod difference;
 pub mod doctor;
 mod exit;
+mod host;
 mod output;
 mod report;
 mod run;
@@ -50,6 +52,9 @@ enum Command {
     Selftest(selftest::SelftestArgs),
     /// What this host can and cannot measure, and how to enable it.
     Doctor(doctor::DoctorArgs),
+    /// Show what can be set on this host, set it, and put it back.
+    #[command(subcommand)]
+    Host(host::HostCommand),
     /// Check, explain and list scenario files.
     #[command(subcommand)]
     Scenario(scenario::ScenarioCommand),
@@ -60,6 +65,16 @@ enum Command {
     },
     /// Print the manual page (roff): `vtax man | man -l -`.
     Man,
+}
+
+impl Command {
+    /// Whether it says what an earlier vtax left changed on the host. Some put it back, others print for programs alone.
+    fn looks_at_leftovers(&self) -> bool {
+        !matches!(
+            self,
+            Self::Run(_) | Self::Selftest(_) | Self::Host(_) | Self::Completions { .. } | Self::Man
+        )
+    }
 }
 
 /// Runs the command that the process was started with.
@@ -84,11 +99,15 @@ pub fn main() -> ExitCode {
         (_, true) => crate::progress::Talk::Verbose,
         _ => crate::progress::Talk::Bar,
     };
+    if !arguments.quiet && arguments.command.looks_at_leftovers() {
+        host::tell_leftovers();
+    }
     let result = match arguments.command {
         Command::Run(args) => run::run(&args, talk),
         Command::Report(args) => report::run(&args),
         Command::Selftest(args) => selftest::run(&args, talk),
         Command::Doctor(args) => doctor::run(&args).map_err(Failure::from),
+        Command::Host(command) => host::run(&command),
         Command::Scenario(command) => scenario::run(&command),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

@@ -15,9 +15,13 @@ use vtax_scenarios::spans::SpanMap;
 use vtax_scenarios::units::{parse_duration, parse_percent};
 use vtax_scenarios::{Loaded, Overrides, explain, host};
 
+use super::difference;
 use super::exit::{self, Failure};
 use super::output::OutputArgs;
 use super::source;
+use crate::host::exclusive::Exclusive;
+use crate::host::journal::state_directory;
+use crate::host::root::HostRoot;
 use crate::progress::{Progress, Talk};
 use crate::run::{Job, run as measure};
 
@@ -75,10 +79,13 @@ pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
     if args.dry_run {
         for scenario in &loaded {
             anstream::print!("{}", explain(&scenario.plan));
+            anstream::print!("{}", difference::text(&HostRoot::default(), &scenario.plan));
         }
         return Ok(ExitCode::SUCCESS);
     }
     let stop = stop_on_signals()?;
+    let _alone = alone()?;
+    super::host::recover()?;
     let mut worst = ExitCode::SUCCESS;
     for scenario in &loaded {
         let code = one(args, scenario, loaded.len() > 1, talk, &stop)?;
@@ -90,6 +97,11 @@ pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
         }
     }
     Ok(worst)
+}
+
+/// The right to measure on this host and to change it, which one vtax has at a time.
+pub(super) fn alone() -> Result<Exclusive, Failure> {
+    Exclusive::take().map_err(|error| Failure::Message(error.into(), exit::HOST))
 }
 
 fn filtered(mut loaded: Loaded, filter: &str) -> Result<Loaded, Failure> {
@@ -171,18 +183,14 @@ pub(super) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// A new directory under the user's state directory (XDG Base Directory Specification).
+/// A new directory under the user's state directory.
 fn default_dir(scenario: &str) -> anyhow::Result<PathBuf> {
-    let state = std::env::var_os("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| std::env::home_dir().map(|home| home.join(".local/state")))
-        .context(
-            "neither XDG_STATE_HOME nor HOME is set; say where to put the run with --out DIR",
-        )?;
+    let state = state_directory().context(
+        "neither XDG_STATE_HOME nor HOME is set; say where to put the run with --out DIR",
+    )?;
     let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     Ok(first_free(
-        &state.join("vtax/runs").join(format!("{now}-{scenario}")),
+        &state.join("runs").join(format!("{now}-{scenario}")),
     ))
 }
 

@@ -16,6 +16,7 @@ use vtax_reports::counters::Counter;
 use vtax_reports::record::{CostOf, UnitCost};
 
 use crate::counters::Counters;
+use crate::guest::embedded;
 use crate::guest::small::SmallGuest;
 use crate::host::affinity::Pinned;
 use crate::host::disturbance::DisturbanceProbe;
@@ -45,7 +46,7 @@ pub struct Prices {
 pub fn measure(rig: &Rig) -> Result<Prices, RigError> {
     let here = rig.cpus.first().copied();
     let _pinned = here.map(|cpu| Pinned::to(&[cpu])).transpose()?;
-    let mut prices = SmallGuest::with_interrupts(&rig.kvm, &rig.image, |guest| {
+    let mut prices = SmallGuest::with_interrupts(&embedded::open()?, &rig.image, |guest| {
         let counters = Counters::new(&guest.vcpu);
         let mut prices = Prices {
             counters_unavailable: counters.unavailable().clone(),

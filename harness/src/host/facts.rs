@@ -3,7 +3,10 @@
 use procfs::Meminfo;
 use vtax_scenarios::plan::HostFacts;
 
-use super::{cgroup::Cgroup, cgroups::Cgroups, kvm::Flavour, probes::Probes, root::HostRoot};
+use super::{
+    cgroup::Cgroup, cgroups::Cgroups, knobs, kvm::Flavour, probes::Probes, root::HostRoot,
+    scheduling,
+};
 
 /// The facts of the real machine. Where one cannot be had the host counts as one that lacks it: no free huge pages,
 /// no THP, no vCPUs. Why it is so, [`super::fingerprint`] and `vtax doctor` tell.
@@ -32,12 +35,14 @@ pub(super) fn facts(root: &HostRoot, probes: &Probes) -> HostFacts {
         max_vcpus: probes.kvm.as_ref().map_or(0, |kvm| kvm.max_vcpus),
         available_memory: available_memory(root).unwrap_or(0),
         features: probes.features.0,
+        realtime_priority: scheduling::realtime_priority(root),
         halt_poll: probes.kvm.as_ref().is_ok_and(|kvm| kvm.halt_poll),
         hypercalls: matches!(Flavour::of(root), Flavour::Vmx | Flavour::Svm),
         vhost_net: probes.vhost_net.is_ok(),
         cgroup_cpu: cgroups.as_ref().is_ok_and(Cgroups::weighs_cpu),
         cgroup_memory: cgroups.as_ref().is_ok_and(Cgroups::limits_memory),
         ksm: root.exists("sys/kernel/mm/ksm/run"),
+        knobs: knobs::facts(root),
     }
 }
 
@@ -73,12 +78,14 @@ mod tests {
             max_vcpus: 1024,
             available_memory: 12 << 30,
             features: probes.features.0,
+            realtime_priority: scheduling::realtime_priority(&tree.root()),
             halt_poll: true,
             hypercalls: true,
             vhost_net: true,
             cgroup_cpu: true,
             cgroup_memory: true,
             ksm: true,
+            knobs: knobs::facts(&tree.root()),
         };
         assert_eq!(facts, expected);
     }

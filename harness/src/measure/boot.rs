@@ -19,7 +19,7 @@ use super::{disk, net};
 use crate::counters::Counters;
 use crate::disks::{self, DisksError};
 use crate::guest::embedded::devices::{Devices, DevicesConfig};
-use crate::guest::embedded::{Vm, VmConfig};
+use crate::guest::embedded::{self, Vm, VmConfig};
 use crate::guest::layout;
 use crate::guest::mailbox::{Mailbox, MailboxError};
 use crate::guest::native::NativeCpu;
@@ -27,6 +27,7 @@ use crate::guest::ram::{Ram, RamConfig};
 use crate::host::affinity::Pinned;
 use crate::host::disturbance::DisturbanceProbe;
 use crate::host::root::HostRoot;
+use crate::host::scheduling::Scheduled;
 use crate::rig::Rig;
 use crate::twin;
 use crate::twin::partner::{Partner, Words};
@@ -163,8 +164,10 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
         ..config
     };
     let devices = Devices::new(&ram, &config)?;
+    // Open for this boot alone: between two of them the host may have KVM's module loaded anew.
+    let kvm = embedded::open()?;
     let vm = Vm::create(
-        &rig.kvm,
+        &kvm,
         &ram,
         &rig.image,
         &devices,
@@ -271,6 +274,7 @@ fn one(
         .cpu_of(index, &rig.cpus)
         .map(|cpu| Pinned::to(&[cpu]))
         .transpose()?;
+    let _scheduled = guest.scheduling.map(Scheduled::by).transpose()?;
     let mut vcpu = vm.vcpu(index)?;
     vcpu.watched(Slot::for_this_thread()?);
     let counters = Counters::new(&vcpu);

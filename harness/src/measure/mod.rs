@@ -23,6 +23,7 @@ use crate::guest::mailbox::MailboxError;
 use crate::guest::ram::RamError;
 use crate::host::affinity::AffinityError;
 use crate::host::net::NetError;
+use crate::host::scheduling::SchedulingError;
 use crate::neighbours::CrowdError;
 use crate::twin::TwinError;
 
@@ -59,6 +60,9 @@ pub enum BootError {
     /// A thread could not be bound to its CPU.
     #[error(transparent)]
     Affinity(#[from] AffinityError),
+    /// A thread could not be scheduled as the cell wants it.
+    #[error(transparent)]
+    Scheduling(#[from] SchedulingError),
     /// The two sides do not execute the same bytes.
     #[error("native and guest do not execute the same code: {0}")]
     Identity(String),

@@ -10,7 +10,7 @@
 //! All are started at once and awaited together. A crowd stays on the thread that started it: the kernel ends each process
 //! with that thread (`PR_SET_PDEATHSIG`), so that none outlives a vtax that is killed.
 
-mod beside;
+pub mod beside;
 mod content;
 pub mod footprint;
 mod guest;

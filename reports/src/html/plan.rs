@@ -20,6 +20,8 @@ pub(super) struct PlanView<'a> {
     pub claim: String,
     pub guests: Vec<GuestRow>,
     pub measures: Vec<MeasureRow>,
+    /// Whether any cell sets something on the host.
+    pub sets_host: bool,
     pub cells: Vec<CellRow<'a>>,
 }
 
@@ -63,6 +65,7 @@ pub(super) struct CellRow<'a> {
     pub workload: String,
     pub guest: String,
     pub neighbours: String,
+    pub host: String,
     pub measure: String,
 }
 
@@ -85,6 +88,7 @@ impl<'a> PlanView<'a> {
                     index_in(&mut guests, (&cell.guest, cell.baseline_backing))
                 ),
                 neighbours: neighbours_text(&cell.neighbours),
+                host: vtax_scenarios::settings_text(&cell.host),
                 measure: format!("M{}", index_in(&mut measures, &cell.measure)),
             })
             .collect();
@@ -128,6 +132,7 @@ impl<'a> PlanView<'a> {
                 .zip(measures)
                 .map(|(number, measure)| MeasureRow::new(number, measure))
                 .collect(),
+            sets_host: plan.cells.iter().any(|cell| !cell.host.is_empty()),
             cells,
         }
     }
@@ -173,7 +178,9 @@ impl GuestRow {
                 Pinning::OneToOne => "one to one".to_owned(),
                 Pinning::List(cpus) => format!("CPUs {cpus:?}"),
                 Pinning::AllOn(cpu) => format!("all on CPU {cpu}"),
-            },
+            } + &guest
+                .scheduling
+                .map_or(String::new(), |policy| format!(", scheduled by {policy}")),
             memory: bytes(guest.memory),
             backing: backing(guest.backing),
             prefault: if guest.prefault { "yes" } else { "no" },

@@ -1,0 +1,117 @@
+//! What vtax has changed on this host and not put back: what a killed run left, and what `vtax host apply` set.
+
+use std::fmt::Write as _;
+
+use super::journal::{Change, Journal, JournalError, Origin, directories, own_directory};
+use super::prepared::{Audit, Prepared, Restored};
+use super::root::HostRoot;
+
+/// More places of one knob than this are counted, not named.
+const NAMED: usize = 2;
+
+/// A journal that there is something in, and whose writer is gone.
+#[derive(Debug)]
+pub struct Leftover {
+    /// Who wrote it.
+    pub origin: Origin,
+    /// Whether this user may put it back.
+    pub ours: bool,
+    /// Whether the host was started anew since, so that nothing of it is left.
+    pub outlived: bool,
+    /// What it says.
+    pub journal: Journal,
+}
+
+/// All of them, in the order in which they are to be put back.
+///
+/// # Errors
+/// One cannot be read.
+pub fn find(host: &HostRoot) -> Result<Vec<Leftover>, JournalError> {
+    let own = own_directory();
+    let mut found = Vec::new();
+    for origin in Origin::BOTH {
+        for directory in directories() {
+            let journal = Journal::at(host, &directory, origin)?;
+            let at_work =
+                origin == Origin::Run && journal.begun().is_some_and(|begun| begun.process.runs());
+            if !journal.exists() || at_work {
+                continue;
+            }
+            found.push(Leftover {
+                origin,
+                ours: own.as_ref() == Some(&directory),
+                outlived: journal.is_of_earlier_boot()?,
+                journal,
+            });
+        }
+    }
+    Ok(found)
+}
+
+impl Leftover {
+    /// Puts it back, and writes to the audit log beside the journal.
+    ///
+    /// # Errors
+    /// The journal cannot be removed.
+    pub fn put_back(mut self, host: &HostRoot) -> Result<Restored, JournalError> {
+        if self.outlived {
+            self.journal.close()?;
+            return Ok(Restored::default());
+        }
+        let audit = Audit::of_host(&self.journal);
+        Ok(Prepared::new(host.clone(), self.journal, audit).restore())
+    }
+
+    /// What it is, in a sentence that has no end yet.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let mut text = match self.origin {
+            Origin::Run => "a vtax that was killed".to_owned(),
+            Origin::Applied => "`vtax host apply`".to_owned(),
+        };
+        if let Some(begun) = self.journal.begun() {
+            // Writing to a String cannot fail.
+            let _ = write!(
+                text,
+                " ({}, process {} of user {}, {})",
+                begun.command, begun.process.pid, begun.uid, begun.time
+            );
+        }
+        text += match (self.outlived, self.origin) {
+            (true, _) => " had changed the host before it was started anew, which undid that",
+            (false, Origin::Run) => " left the host changed: ",
+            (false, Origin::Applied) => " has set the host: ",
+        };
+        if !self.outlived {
+            text += &changes_text(self.journal.changes());
+            for thing in self.journal.things() {
+                let _ = write!(text, ", {thing}");
+            }
+        }
+        text
+    }
+}
+
+/// `thp was madvise, irqs-away in 20 places`.
+fn changes_text(changes: &[Change]) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut rest = changes;
+    while let Some(first) = rest.first() {
+        let alike = rest
+            .iter()
+            .take_while(|change| change.knob == first.knob)
+            .count();
+        let (these, others) = rest.split_at(alike);
+        rest = others;
+        if alike > NAMED {
+            texts.push(format!("{} in {alike} places", first.knob));
+        } else {
+            texts.extend(
+                these
+                    .iter()
+                    .map(|change| format!("{} held {:?}", change.part, change.from)),
+            );
+        }
+    }
+    texts.join(", ")
+}

@@ -1,0 +1,320 @@
+//! The host's settings: set for a cell, put back at the end of whatever kind, and never two vtax at once.
+//!
+//! These tests change transparent huge pages, KSM and reserved huge pages of the machine, and look whether all is as before.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use vtax_tests::{Running, Stage, scenario};
+
+/// What these tests may change, and the text that stands in each.
+const FILES: [&str; 7] = [
+    "/sys/kernel/mm/transparent_hugepage/enabled",
+    "/sys/kernel/mm/transparent_hugepage/defrag",
+    "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+    "/sys/kernel/mm/ksm/run",
+    "/sys/kernel/mm/ksm/pages_to_scan",
+    "/sys/kernel/mm/ksm/sleep_millisecs",
+    "/sys/kernel/mm/ksm/advisor_mode",
+];
+
+const JOURNAL: &str = "/var/lib/vtax/host/run.journal";
+
+fn host() -> BTreeMap<&'static str, String> {
+    let read = |file| (file, fs::read_to_string(file).expect("the kernel shows it"));
+    FILES.into_iter().map(read).collect()
+}
+
+fn thp() -> String {
+    fs::read_to_string(FILES[0]).expect("the kernel shows it")
+}
+
+/// A stage whose commands may change the host, where it has what is to be changed.
+fn stage() -> Option<Stage> {
+    let stage = Stage::as_root_with_kvm()?;
+    stage.has_files(&FILES).then_some(stage)
+}
+
+/// The long scenario, with cells that differ in what they set.
+fn changing() -> String {
+    scenario::LONG.to_owned()
+        + "\n[host]\nhugepages-2m = 4\n\n[matrix]\n\"host.thp\" = [\"always\", \"never\"]\n\"host.ksm\" = [\"on\", \"off\"]\n"
+}
+
+/// Starts it and waits until it has set something.
+fn at_work(stage: &Stage) -> Running {
+    stage.file("changing.toml", &changing());
+    let mut running = stage.vtax("run changing.toml --out run").start();
+    let run = stage.run_dir("run");
+    running.wait_until(|| run.rows_so_far() > 10);
+    running
+}
+
+#[test]
+fn a_run_sets_what_its_cells_want_and_puts_it_back() {
+    let Some(stage) = stage() else { return };
+    let before = host();
+    let text = scenario::tiny("10%")
+        + "\n[host]\nhugepages-2m = 5\nksm-advisor = \"scan-time\"\n\n[matrix]\n\"host.thp\" = [\"always\", \"never\"]\n";
+    stage.file("knobs.toml", &text);
+
+    let dry = stage.vtax("run knobs.toml --dry-run").run();
+    dry.exits(0);
+    for line in [
+        "+ thp = always",
+        "+ thp = never",
+        "+ hugepages-2m = 5",
+        "- ksm-advisor = none",
+    ] {
+        assert!(
+            dry.stdout.lines().any(|had| had == line),
+            "{line}: {dry:#?}"
+        );
+    }
+    assert_eq!(host(), before);
+
+    stage.vtax("run knobs.toml --out run").run().exits(0);
+    assert_eq!(host(), before);
+    assert!(!fs::exists(JOURNAL).unwrap());
+
+    let run = stage.run_dir("run");
+    let cell = &run.record()["plan"]["cells"][0]["host"];
+    assert_eq!(cell["hugepages-2m"], "5");
+    assert!(["always", "never"].contains(&cell["thp"].as_str().unwrap()));
+    let log = run.text("events.jsonl");
+    let events: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |name: &str, knob: &str| {
+        let mut found = events
+            .iter()
+            .filter(|event| event["event"] == name && event["knob"] == knob);
+        found
+            .next()
+            .cloned()
+            .unwrap_or_else(|| panic!("no {name} of {knob}: {log}"))
+    };
+    let applied = of("knob-applied", "hugepages-2m");
+    assert_eq!((&applied["to"], &applied["uid"]), (&"5".into(), &0.into()));
+    let restored = of("knob-restored", "hugepages-2m");
+    assert_eq!(
+        (&restored["to"], &restored["from"]),
+        (&applied["from"], &"5".into())
+    );
+    assert!(
+        events
+            .iter()
+            .all(|event| event["uid"] == 0 || event["event"] == "run-finished")
+    );
+    assert!(run.text("report.html").contains("hugepages-2m=5"));
+}
+
+#[test]
+fn a_signal_puts_everything_back_at_once() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let Some(stage) = stage() else { return };
+        let before = host();
+        let mut running = at_work(&stage);
+        assert_ne!(host(), before);
+        running.signal(signal);
+        running.wait().exits(130);
+        assert_eq!(host(), before);
+        assert!(!fs::exists(JOURNAL).unwrap());
+    }
+}
+
+/// `VTAX_KILLS` of them; a few where it is not set.
+fn kills() -> u64 {
+    let given = std::env::var("VTAX_KILLS").ok();
+    given.map_or(5, |given| given.parse().expect("VTAX_KILLS is a number"))
+}
+
+#[test]
+fn what_a_killed_run_left_is_told_and_put_back() {
+    let Some(stage) = stage() else { return };
+    let before = host();
+    stage.file("changing.toml", &changing());
+    for kill in 0..kills() {
+        let run = format!("run changing.toml --out run-{kill}");
+        let mut running = stage.vtax(&run).start();
+        running.wait_until(|| fs::exists(JOURNAL).unwrap());
+        // Moments that have nothing to do with what the run does then, within its first eight boots or so.
+        let micros = kill.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        std::thread::sleep(Duration::from_micros(micros % 800_000));
+        running.signal(Signal::KILL);
+        let _ = running.wait();
+        let left = host();
+        let told = stage.vtax("scenario list").run();
+        told.exits(0)
+            .complains(&["a vtax that was killed", "vtax host restore"]);
+        assert_eq!(host(), left);
+        let restored = stage.vtax("host restore").run();
+        restored.exits(0);
+        assert_eq!(host(), before, "kill {kill}: {restored:#?}");
+        assert!(!fs::exists(JOURNAL).unwrap());
+    }
+}
+
+#[test]
+fn the_next_run_puts_back_what_a_killed_one_left() {
+    let Some(stage) = stage() else { return };
+    let before = host();
+    let mut running = at_work(&stage);
+    running.signal(Signal::KILL);
+    let _ = running.wait();
+    assert_ne!(host(), before);
+    stage.file("tiny.toml", &scenario::tiny("10%"));
+    stage
+        .vtax("run tiny.toml --filter cpu-hash --out next")
+        .run()
+        .exits(0)
+        .complains(&["a vtax that was killed", "put back", "nr_hugepages"]);
+    assert_eq!(host(), before);
+}
+
+#[test]
+fn what_somebody_else_changed_meanwhile_is_told_and_kept() {
+    let Some(stage) = stage() else { return };
+    let before = host();
+    stage.file(
+        "one.toml",
+        &(scenario::LONG.to_owned() + "\n[host]\nthp = \"always\"\nksm-sleep = \"33ms\"\n"),
+    );
+    let mut running = stage.vtax("run one.toml --out run").start();
+    let run = stage.run_dir("run");
+    running.wait_until(|| run.rows_so_far() > 10);
+    running.signal(Signal::KILL);
+    let _ = running.wait();
+    assert!(thp().contains("[always]"));
+    fs::write(FILES[0], "never").unwrap();
+    let outcome = stage.vtax("host restore").run();
+    let kept = thp();
+    // First the machine, then the judgement.
+    let own = before[FILES[0]]
+        .split(['[', ']'])
+        .nth(1)
+        .unwrap()
+        .to_owned();
+    fs::write(FILES[0], own).unwrap();
+    outcome.exits(0);
+    outcome.complains(&[
+        "transparent_hugepage/enabled",
+        "\"never\"",
+        "somebody else changed it",
+    ]);
+    assert!(kept.contains("[never]"), "{kept}");
+    assert_eq!(host(), before);
+    assert!(!fs::exists(JOURNAL).unwrap());
+}
+
+#[test]
+fn settings_are_applied_shown_and_put_back() {
+    let Some(stage) = stage() else { return };
+    let before = host();
+    stage.file(
+        "set.toml",
+        &(scenario::tiny("10%") + "\n[host]\nthp = \"never\"\nksm-sleep = \"44ms\"\n"),
+    );
+    stage.vtax("host apply set.toml").run().exits(0);
+    assert!(thp().contains("[never]"));
+    let shown = stage.vtax("host show --json").run().json();
+    assert_eq!(shown["knobs"]["ksm-sleep"]["present"], "44ms");
+    assert_eq!(shown["changed"].as_array().unwrap().len(), 2);
+    // A run goes by what was applied, and leaves it.
+    let outcome = stage.vtax("run set.toml --filter cpu-hash --out run").run();
+    outcome.exits(0).complains(&["vtax host apply"]);
+    assert!(thp().contains("[never]"));
+    stage.vtax("host restore").run().exits(0);
+    assert_eq!(host(), before);
+    let again = stage.vtax("host restore").run();
+    again.exits(0).complains(&["nothing to put back"]);
+    let text = stage.vtax("host show").run();
+    assert!(text.stdout.contains("✓ thp = "), "{text:#?}");
+    // Who did it is beside the journal.
+    let log = fs::read_to_string("/var/lib/vtax/host/events.jsonl").unwrap();
+    assert!(log.contains("\"knob\":\"ksm-sleep\""), "{log}");
+}
+
+#[test]
+fn two_runs_at_once_exclude_each_other() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    stage.file("long.toml", scenario::LONG);
+    let mut running = stage.vtax("run long.toml --out run").start();
+    let run = stage.run_dir("run");
+    running.wait_until(|| run.rows_so_far() > 10);
+    let process = format!("process {}", running.id());
+    for line in [
+        "run long.toml --out other",
+        "selftest --trials 1",
+        "host restore",
+    ] {
+        stage
+            .vtax(line)
+            .run()
+            .exits(5)
+            .prints_nothing()
+            .complains(&["another vtax is at work", &process]);
+    }
+    assert!(!stage.path("other").exists());
+    // What measures nothing is free, and a lock does not outlive its holder.
+    stage.vtax("run long.toml --dry-run").run().exits(0);
+    running.signal(Signal::KILL);
+    let _ = running.wait();
+    stage.vtax("host restore").run().exits(0);
+}
+
+#[test]
+fn a_typo_in_a_setting_points_at_it() {
+    let stage = Stage::new();
+    stage.file(
+        "wrong.toml",
+        &(scenario::tiny("10%") + "\n[host]\nthp = \"sometimes\"\nksn = \"on\"\n"),
+    );
+    stage
+        .vtax("run wrong.toml --out run")
+        .run()
+        .exits(2)
+        .prints_nothing()
+        .complains(&[
+            "wrong.toml:26:7",
+            "sometimes",
+            "wrong.toml:27:1",
+            "did you mean `ksm`?",
+        ]);
+}
+
+#[test]
+fn without_root_a_cell_is_not_testable_and_says_why() {
+    let Some(stage) = Stage::as_root_with_kvm() else {
+        return;
+    };
+    let before = host();
+    stage.file(
+        "set.toml",
+        &(scenario::tiny("10%") + "\n[matrix]\n\"host.ksm-sleep\" = [\"55ms\"]\n"),
+    );
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    stage
+        .vtax_under(&nobody, "host apply set.toml")
+        .env("PATH", "/usr/bin:/bin")
+        .run()
+        .exits(5)
+        .prints_nothing()
+        .complains(&["`ksm-sleep`", "sleep_millisecs", "run vtax as root"]);
+    let shown = stage
+        .vtax_under(&nobody, "host show")
+        .env("PATH", "/usr/bin:/bin")
+        .run();
+    assert!(shown.stdout.contains("→ run vtax as root"), "{shown:#?}");
+    assert_eq!(host(), before);
+}
