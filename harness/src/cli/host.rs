@@ -15,6 +15,7 @@ use super::exit::{self, Failure};
 use super::run::alone;
 use super::source;
 use crate::host::affinity::allowed_cpus;
+use crate::host::cgroups::Cgroups;
 use crate::host::journal::{Journal, JournalError, Origin};
 use crate::host::knobs;
 use crate::host::leftovers::{self, Leftover};
@@ -210,6 +211,10 @@ fn restore() -> Result<ExitCode, Failure> {
         if !restored.failed.is_empty() {
             return Ok(ExitCode::from(exit::FAILED));
         }
+    }
+    // Groups that were made and not written down yet when vtax was killed.
+    if let Ok(groups) = Cgroups::of(&host) {
+        groups.sweep();
     }
     Ok(if left {
         ExitCode::from(exit::HOST)
