@@ -75,7 +75,12 @@ impl Command {
     fn looks_at_leftovers(&self) -> bool {
         !matches!(
             self,
-            Self::Run(_) | Self::Selftest(_) | Self::Host(_) | Self::Completions { .. } | Self::Man
+            Self::Run(_)
+                | Self::Claims(_)
+                | Self::Selftest(_)
+                | Self::Host(_)
+                | Self::Completions { .. }
+                | Self::Man
         )
     }
 }

@@ -13,7 +13,7 @@ use vtax_workloads::machine::RAM_BASE;
 use super::{ExperimentError, Outcome};
 use crate::guest::Executor as _;
 use crate::guest::embedded::devices::Devices;
-use crate::guest::embedded::{Vm, VmConfig};
+use crate::guest::embedded::{self, Vm, VmConfig};
 use crate::guest::layout;
 use crate::guest::mailbox::{Mailbox, Request};
 use crate::guest::ram::{Ram, RamConfig};
@@ -97,6 +97,7 @@ fn one(
         if shared.aborted.load(Ordering::Acquire) {
             return Err(ExperimentError::Aborted);
         }
+        let kvm = embedded::open()?;
         let ram = Ram::map(&RamConfig {
             address,
             len: memory,
@@ -106,7 +107,7 @@ fn one(
         })?;
         let devices = Devices::default();
         let config = VmConfig::single(PageSize::Size2M);
-        let vm = Vm::create(&rig.kvm, &ram, &rig.image, &devices, config)?;
+        let vm = Vm::create(&kvm, &ram, &rig.image, &devices, config)?;
         let mailbox = Mailbox::new(&ram, layout::mailbox(0));
         let mut vcpu = vm.vcpu(0)?;
         vcpu.watched(

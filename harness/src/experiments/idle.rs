@@ -15,7 +15,7 @@ use super::energy::Meter;
 use super::{ExperimentError, Outcome};
 use crate::guest::Executor as _;
 use crate::guest::embedded::devices::Devices;
-use crate::guest::embedded::{Vm, VmConfig};
+use crate::guest::embedded::{self, Vm, VmConfig};
 use crate::guest::layout;
 use crate::guest::mailbox::{Mailbox, Request};
 use crate::guest::ram::{Ram, RamConfig};
@@ -68,6 +68,7 @@ fn sleeping(rig: &Rig, experiment: &Experiment) -> Result<f64, ExperimentError> 
     let second = 1_000_000_000;
     let period = second / experiment.param("wake-ups").max(1);
     let wakes = (experiment.param("window") / period.max(1)).clamp(1, LATENCY_SLOTS as u64);
+    let kvm = embedded::open()?;
     let ram = Ram::map(&RamConfig {
         address: RAM_BASE,
         len: MIN_MEMORY_BYTES,
@@ -80,7 +81,7 @@ fn sleeping(rig: &Rig, experiment: &Experiment) -> Result<f64, ExperimentError> 
         interrupts: true,
         ..VmConfig::single(PageSize::Size2M)
     };
-    let vm = Vm::create(&rig.kvm, &ram, &rig.image, &devices, config)?;
+    let vm = Vm::create(&kvm, &ram, &rig.image, &devices, config)?;
     let mailbox = Mailbox::new(&ram, layout::mailbox(0));
     let mut vcpu = vm.vcpu(0)?;
     vcpu.watched(
