@@ -129,9 +129,13 @@ impl<'a> Campaign<'a> {
                 continue;
             }
             let measure = &cell.measure;
-            let wanted = Series::from_pilot(&state.boots)
-                .size(log_half_width(measure.precision), measure.confidence)
-                .min(measure.max_boots);
+            let wanted = if self.plan.sized_by_precision() {
+                Series::from_pilot(&state.boots)
+                    .size(log_half_width(measure.precision), measure.confidence)
+                    .min(measure.max_boots)
+            } else {
+                measure.max_boots
+            };
             state.wanted = Some(wanted);
             asked += f64::from(wanted.saturating_sub(state.counted(cell))) * state.nanos_per_boot();
         }

@@ -7,10 +7,12 @@
 //! ```
 
 pub mod campaign;
+pub mod claims;
 pub mod cli;
 pub mod costs;
 pub mod counters;
 pub mod disks;
+pub mod experiments;
 pub mod guest;
 pub mod host;
 pub mod measure;

@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::path::Path;
 
 use vtax_reports::counters::{CounterLog, CounterRow};
-use vtax_reports::estimate::estimate;
+use vtax_reports::estimate::whole as estimate;
 use vtax_reports::html;
 use vtax_reports::record::{NotMeasured, RunRecord, Sample, Side};
 use vtax_reports::result::Results;
 use vtax_reports::store::{Event, LatencyLog, REPORT_FILE, Run, StoreError, Writer, replace_file};
-use vtax_scenarios::plan::Cell;
+use vtax_reports::trials::Trial;
+use vtax_scenarios::plan::{Cell, Experiment};
 
 use crate::measure::boot::Outcome;
 use crate::neighbours::Told;
@@ -39,6 +40,7 @@ impl Notebook {
                 samples: Vec::new(),
                 latencies: LatencyLog::default(),
                 counters: CounterLog::default(),
+                trials: Vec::new(),
                 notes: Vec::new(),
             },
         })
@@ -170,6 +172,93 @@ impl Notebook {
         self.writer.record(&self.run.record)
     }
 
+    /// A repetition of an experiment begins.
+    ///
+    /// # Errors
+    /// The event cannot be written.
+    pub fn experiment_started(
+        &mut self,
+        at_nanos: u64,
+        experiment: &Experiment,
+        repetition: u32,
+    ) -> Result<(), StoreError> {
+        self.writer.event(&tried(
+            at_nanos,
+            "experiment-started",
+            experiment,
+            repetition,
+        ))
+    }
+
+    /// A repetition of an experiment has ended; what it brought goes to disk.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn trials(
+        &mut self,
+        at_nanos: u64,
+        experiment: &Experiment,
+        repetition: u32,
+        trials: &[Trial],
+    ) -> Result<(), StoreError> {
+        self.writer.trials(trials)?;
+        self.run.trials.extend_from_slice(trials);
+        self.writer.event(&tried(
+            at_nanos,
+            "experiment-finished",
+            experiment,
+            repetition,
+        ))
+    }
+
+    /// This host has no such metrics. Said once.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn metrics_unavailable(
+        &mut self,
+        experiment: &Experiment,
+        metrics: &[(&str, String)],
+    ) -> Result<(), StoreError> {
+        let known = self
+            .run
+            .record
+            .metrics_unavailable
+            .entry(experiment.id)
+            .or_default();
+        let before = known.len();
+        for (metric, why) in metrics {
+            known
+                .entry((*metric).to_owned())
+                .or_insert_with(|| why.clone());
+        }
+        if known.len() == before {
+            return Ok(());
+        }
+        self.writer.record(&self.run.record)
+    }
+
+    /// An experiment is over before its time.
+    ///
+    /// # Errors
+    /// The record or the event cannot be written.
+    pub fn experiment_failed(
+        &mut self,
+        at_nanos: u64,
+        experiment: &Experiment,
+        repetition: u32,
+        why: NotMeasured,
+    ) -> Result<(), StoreError> {
+        let (NotMeasured::Failed(reason) | NotMeasured::NotTestable(reason)) = &why;
+        let event = tried(at_nanos, "experiment-failed", experiment, repetition);
+        self.writer.event(&event.with("reason", reason.as_str()))?;
+        self.run
+            .record
+            .experiments_not_measured
+            .insert(experiment.id, why);
+        self.writer.record(&self.run.record)
+    }
+
     /// Ends the run: estimates, report, final record.
     ///
     /// # Errors
@@ -177,12 +266,7 @@ impl Notebook {
     pub fn close(mut self, at_nanos: u64, interrupted: bool) -> Result<Results, RunError> {
         self.run.record.finished = Some(jiff::Timestamp::now().to_string());
         self.run.record.interrupted = interrupted;
-        let results = estimate(
-            &self.run.record,
-            &self.run.samples,
-            &self.run.latencies,
-            &self.run.counters,
-        );
+        let results = estimate(&self.run);
         let report = html::render(&self.run, &results)?;
         replace_file(&self.writer.dir().join(REPORT_FILE), report.as_bytes())?;
         self.writer
@@ -209,4 +293,11 @@ fn neighbour(at_nanos: u64, name: &str, cell: &Cell, boot: u32, told: &Told) -> 
         .with("units", told.progress.units)
         .with("cpu_nanos", told.progress.cpu_nanos)
         .with("faults", told.progress.faults)
+}
+
+fn tried(at_nanos: u64, name: &str, experiment: &Experiment, repetition: u32) -> Event {
+    Event::now(at_nanos, name)
+        .with("experiment", experiment.id)
+        .with("label", experiment.label.as_str())
+        .with("repetition", repetition)
 }

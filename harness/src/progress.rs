@@ -75,7 +75,7 @@ impl Progress {
         self.bar.inc(1);
     }
 
-    /// A cell failed and is over.
+    /// A cell or an experiment failed and is over.
     pub fn failed(&self, label: &str, error: &dyn Display) {
         self.bar.suspend(|| eprintln!("{label}: {error}"));
     }

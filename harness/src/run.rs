@@ -13,6 +13,7 @@ use vtax_scenarios::plan::{Cell, Plan};
 use crate::campaign::Campaign;
 use crate::costs::{self, Prices};
 use crate::disks::Disks;
+use crate::experiments;
 use crate::guest::embedded::devices::DeviceError;
 use crate::host::fingerprint::fingerprint;
 use crate::host::journal::{Journal, JournalError, Origin};
@@ -72,7 +73,12 @@ pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
     let mut rig = Rig::prepare()?;
     rig.cgroups.sweep();
     progress.calibrating();
-    let prices = costs::measure(&rig)?;
+    // Where nothing is set beside native there is no gap to account for.
+    let prices = if job.plan.cells.is_empty() {
+        Prices::default()
+    } else {
+        costs::measure(&rig)?
+    };
     let mut notebook =
         Notebook::open(job.dir, head(&rig, &job, prices)).map_err(RunError::Directory)?;
     rig.disks = Disks::new(job.dir);
@@ -113,9 +119,17 @@ pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
             break;
         }
         if campaign.pilots_complete() {
-            campaign.size(job.plan.budget_nanos.saturating_sub(elapsed(&rig)));
+            campaign.size(job.plan.cells_nanos().saturating_sub(elapsed(&rig)));
         }
     }
+    experiments::run(
+        &rig,
+        job.plan,
+        job.stop,
+        job.plan.budget_nanos,
+        &mut notebook,
+        progress,
+    )?;
 
     host.restore()
         .troubles()
@@ -257,7 +271,7 @@ fn why(error: &BootError) -> NotMeasured {
 
 /// The user wants it, or the time is up. The budget bounds the run whatever its samples say.
 fn stopping(rig: &Rig, job: &Job<'_>) -> bool {
-    job.stop.load(Ordering::Relaxed) || elapsed(rig) >= job.plan.budget_nanos
+    job.stop.load(Ordering::Relaxed) || elapsed(rig) >= job.plan.cells_nanos()
 }
 
 fn elapsed(rig: &Rig) -> u64 {
@@ -285,5 +299,7 @@ fn head(rig: &Rig, job: &Job<'_>, prices: Prices) -> RunRecord {
             .iter()
             .map(|(&cell, reason)| (cell, NotMeasured::NotTestable(reason.clone())))
             .collect(),
+        experiments_not_measured: BTreeMap::new(),
+        metrics_unavailable: BTreeMap::new(),
     }
 }

@@ -246,11 +246,15 @@ fn record(cells: u32) -> RunRecord {
             claim: Claim {
                 ratio: 0.97,
                 over: ClaimOver::All,
+                ..Claim::default()
             },
             cells: (0..cells).map(cell).collect(),
+            experiments: Vec::new(),
         },
         counters_unavailable: BTreeMap::new(),
         unit_costs: BTreeMap::new(),
         not_measured: BTreeMap::new(),
+        experiments_not_measured: BTreeMap::new(),
+        metrics_unavailable: BTreeMap::new(),
     }
 }

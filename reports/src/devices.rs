@@ -3,21 +3,15 @@
 //! ```text
 //! cells of a workload on disks ──► pairs (virtio, emulated) ──► how many times faster, how many times less CPU time
 //! ```
-//!
-//! The two cells were measured apart, boots in turn, so their means are independent: the error of the quotient is that
-//! of both.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use vtax_scenarios::plan::{Cell, DiskDevice};
+use vtax_scenarios::plan::{Cell, DiskDevice, What};
 use vtax_workloads::Family;
 
-use crate::ledger::BootAccount;
+use crate::compare::{Measured, Quotient};
 use crate::result::{Interval, Verdict};
-use crate::stats::mean::LogMean;
-use crate::stats::series::Series;
-use crate::stats::stein;
 use crate::verdict::position;
 
 /// The matrix keys by which a scenario chooses a device.
@@ -46,13 +40,6 @@ pub struct Comparison {
     pub cpu: Option<Interval>,
     /// The verdict on [`CLAIM`] for it.
     pub cpu_verdict: Option<Verdict>,
-}
-
-/// What is known of a cell.
-pub(crate) struct Measured<'a> {
-    pub cell: &'a Cell,
-    pub series: &'a Series,
-    pub accounts: &'a [BootAccount],
 }
 
 /// All pairs, in the order of their paravirtual cells.
@@ -92,19 +79,8 @@ fn same_work(one: &Cell, other: &Cell) -> bool {
 
 fn pair(virtio: &Measured<'_>, emulated: &Measured<'_>) -> Option<Comparison> {
     let confidence = virtio.cell.measure.confidence;
-    let time = |of: &Measured<'_>| {
-        let values: Vec<f64> = of
-            .series
-            .boots
-            .iter()
-            .map(|it| it.log_guest_ticks)
-            .collect();
-        stein::estimate(&values, values.len())
-    };
-    let speed = time(emulated)?.minus(time(virtio)?).interval(confidence);
-    let cpu = cpu_time(emulated)
-        .zip(cpu_time(virtio))
-        .map(|(emulated, virtio)| emulated.minus(virtio).interval(confidence));
+    let speed = Quotient::new(virtio, emulated, What::Rate)?.interval(confidence);
+    let cpu = Quotient::new(emulated, virtio, What::CpuTime).map(|it| it.interval(confidence));
     Some(Comparison {
         workload: virtio.cell.workload.name.clone(),
         parameters: others(&virtio.cell.parameters)
@@ -118,19 +94,4 @@ fn pair(virtio: &Measured<'_>, emulated: &Measured<'_>) -> Option<Comparison> {
         cpu_verdict: cpu.map(|cpu| position(&cpu, CLAIM)),
         cpu,
     })
-}
-
-/// CPU time per operation, on the log scale.
-fn cpu_time(of: &Measured<'_>) -> Option<LogMean> {
-    let values: Option<Vec<f64>> = of
-        .accounts
-        .iter()
-        .map(|boot| {
-            boot.guest_cpu_nanos
-                .filter(|&nanos| nanos > 0.0)
-                .map(f64::ln)
-        })
-        .collect();
-    let values = values?;
-    stein::estimate(&values, values.len())
 }

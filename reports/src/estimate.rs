@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rayon::prelude::*;
-use vtax_scenarios::plan::Cell;
+use vtax_scenarios::plan::{Cell, Form};
 use vtax_workloads::{Direction as Better, Metric};
 
+use crate::compare::Measured as Compared;
 use crate::counters::{Counter, CounterLog, CounterRow};
 use crate::devices;
+use crate::experiments;
 use crate::ledger::{BootAccount, Ledger, cpu_time};
 use crate::record::{Marks, NotMeasured, RunRecord, Sample, Side};
 use crate::result::{CellResult, Direction, Interval, LostFrames, Results, SideSummary};
@@ -22,10 +24,22 @@ pub use crate::stats::{
     series::Series,
 };
 use crate::stats::{mean::LogMean, median, quantiles};
-use crate::store::LatencyLog;
+use crate::store::{LatencyLog, Run};
 use crate::verdict::{self, Judgement, Measured};
 
-/// The results of a run. The same input always gives the same results, in plan order, on any number of threads.
+/// All results of a run: those of its cells and those of its experiments.
+#[must_use]
+pub fn whole(run: &Run) -> Results {
+    let record = &run.record;
+    let mut results = estimate(record, &run.samples, &run.latencies, &run.counters);
+    results.experiments = experiments::results(record, &run.trials);
+    if let Form::Metric(metric) = &record.plan.claim.form {
+        results.headline = verdict::metric(record, metric, &results.experiments);
+    }
+    results
+}
+
+/// The results of a run's cells. The same input always gives the same results, in plan order, on any number of threads.
 #[must_use]
 pub fn estimate(
     record: &RunRecord,
@@ -55,26 +69,39 @@ pub fn estimate(
     let judgements: Vec<Judgement> = measured
         .iter()
         .map(|measured| verdict::judge(measured, record.plan.claim.ratio, nested_under, cut_short))
+        .map(|judgement| verdict::aside(judgement, &record.plan.claim.form))
         .collect();
-    let headline = verdict::headline(record, &measured, &judgements);
-    let cells = (measured.par_iter(), &digests, judgements)
-        .into_par_iter()
-        .map(|(measured, digest, judgement)| digest.result(record, measured, judgement, latencies))
-        .collect();
-    let compared: Vec<devices::Measured<'_>> = record
+    let compared: Vec<Compared<'_>> = record
         .plan
         .cells
         .iter()
         .zip(&digests)
-        .filter(|(cell, _)| !record.not_measured.contains_key(&cell.id))
-        .map(|(cell, digest)| devices::Measured {
+        .map(|(cell, digest)| Compared {
             cell,
             series: &digest.series,
             accounts: &digest.accounts,
+            latencies,
         })
+        .collect();
+    let headline = match &record.plan.claim.form {
+        Form::Share => verdict::headline(record, &measured, &judgements),
+        Form::Compare(compare) => verdict::compared(record, compare, &measured, &compared),
+        Form::Metric(metric) => verdict::metric(record, metric, &[]),
+        Form::NotTestable(reason) => verdict::not_testable(record, reason),
+    };
+    let classes = verdict::classes(record, &measured, &judgements);
+    let cells = (measured.par_iter(), &digests, judgements)
+        .into_par_iter()
+        .map(|(measured, digest, judgement)| digest.result(record, measured, judgement, latencies))
+        .collect();
+    let compared: Vec<Compared<'_>> = compared
+        .into_iter()
+        .filter(|it| !record.not_measured.contains_key(&it.cell.id))
         .collect();
     Results {
         comparisons: devices::compare(&compared),
+        experiments: Vec::new(),
+        classes,
         schema: crate::record::SCHEMA,
         scenario: record.plan.scenario.clone(),
         host: record.host.clone(),

@@ -8,9 +8,12 @@
 //! machine, long after.
 #![forbid(unsafe_code)]
 
+pub mod claims;
+mod compare;
 pub mod counters;
 pub mod devices;
 pub mod estimate;
+pub mod experiments;
 pub mod export;
 pub mod html;
 pub mod ledger;
@@ -20,4 +23,5 @@ pub mod selftest;
 mod spans;
 pub mod stats;
 pub mod store;
+pub mod trials;
 pub mod verdict;

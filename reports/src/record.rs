@@ -64,6 +64,12 @@ pub struct RunRecord {
     pub unit_costs: BTreeMap<CostOf, UnitCost>,
     /// Cells that were not measured, by cell id: why.
     pub not_measured: BTreeMap<u32, NotMeasured>,
+    /// Experiments that were not tried to their end, by id: why.
+    #[serde(default)]
+    pub experiments_not_measured: BTreeMap<u32, NotMeasured>,
+    /// Metrics of experiments that this host does not offer, by the experiment's id and the metric's name: why.
+    #[serde(default)]
+    pub metrics_unavailable: BTreeMap<u32, BTreeMap<String, String>>,
 }
 
 /// An event that takes time, and whose time can be measured by making many of it.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use vtax_scenarios::plan::NetBackend;
+use vtax_scenarios::plan::{Bound, NetBackend, Unit};
 
 use crate::devices::Comparison;
 use crate::ledger::Ledger;
@@ -156,6 +156,53 @@ pub struct CellResult {
     pub failed: bool,
 }
 
+/// A figure that decides a claim, where it is no share of native.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What it is, such as `work per time with guest.backing=2M over that with guest.backing=4k`.
+    pub what: String,
+    /// Its unit.
+    pub unit: Unit,
+    /// The figure with its interval.
+    pub interval: Interval,
+    /// What it must be.
+    pub bound: Bound,
+}
+
+/// What a metric of an experiment came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MetricResult {
+    /// Its name.
+    pub name: String,
+    /// Its unit.
+    pub unit: Unit,
+    /// With its interval over repetitions; `None` with fewer than two of them, or of a quantity that has none.
+    pub interval: Option<Interval>,
+    /// The smallest repetition's value.
+    pub min: Option<f64>,
+    /// The largest repetition's value.
+    pub max: Option<f64>,
+    /// Repetitions that have a value.
+    pub repetitions: u32,
+    /// Why this host has no such metric, where it has not.
+    pub unavailable: Option<String>,
+}
+
+/// What an experiment came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExperimentResult {
+    /// Its id in the plan.
+    pub id: u32,
+    /// Its label.
+    pub label: String,
+    /// Why it was not tried to its end, where it was not.
+    pub reason: Option<String>,
+    /// Whether it failed (then `reason` says how).
+    pub failed: bool,
+    /// Its metrics.
+    pub metrics: Vec<MetricResult>,
+}
+
 /// The run in one sentence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Headline {
@@ -165,6 +212,9 @@ pub struct Headline {
     pub over: String,
     /// Geometric mean over the deciding cells, with its interval.
     pub ratio: Option<Interval>,
+    /// The figure that decides, where the claim is about something else than a share of native.
+    #[serde(default)]
+    pub finding: Option<Finding>,
     /// The verdict on it.
     pub verdict: Verdict,
     /// The sentence, such as "This host's guests run CPU-bound work at 99.6 % of native [99.2, 100.0]: the 97 %
@@ -187,9 +237,15 @@ pub struct Results {
     pub interrupted: bool,
     /// The run in one sentence.
     pub headline: Headline,
+    /// The same for single workloads, where the claim asks for it.
+    #[serde(default)]
+    pub classes: Vec<Headline>,
     /// The cells, in plan order.
     pub cells: Vec<CellResult>,
     /// Paravirtual devices against emulated ones, at the same work.
     #[serde(default)]
     pub comparisons: Vec<Comparison>,
+    /// The experiments, in plan order.
+    #[serde(default)]
+    pub experiments: Vec<ExperimentResult>,
 }

@@ -14,12 +14,8 @@ use crate::memory::{
     reserved_bytes,
 };
 use crate::neighbour::spec::neighbours;
-use crate::plan::{
-    Backing, Cell, Claim, ClaimOver, Guest, Measure, Neighbour, PageSize, Pinning, Topology,
-};
-use crate::schema::{
-    BaselineBacking, ClaimSpec, Given, GuestSpec, MeasureSpec, Settings, TopologySpec,
-};
+use crate::plan::{Backing, Cell, Guest, Measure, Neighbour, PageSize, Pinning, Topology};
+use crate::schema::{BaselineBacking, Given, GuestSpec, MeasureSpec, Settings, TopologySpec};
 use crate::spans::Field;
 use crate::units::{Duration, duration_text, percent_text, size_text};
 use crate::values::{MemorySpec, PinningSpec, VcpusSpec};
@@ -299,7 +295,11 @@ pub(crate) fn memory(
     bytes
 }
 
-fn measure(spec: &MeasureSpec, overrides: &Overrides, errors: &mut Diagnostics) -> Measure {
+pub(crate) fn measure(
+    spec: &MeasureSpec,
+    overrides: &Overrides,
+    errors: &mut Diagnostics,
+) -> Measure {
     let precision = spec.precision.as_ref().map_or(0.005, |precision| {
         let share = precision.get_ref().0;
         if !PRECISION.contains(&share) {
@@ -362,7 +362,7 @@ fn measure(spec: &MeasureSpec, overrides: &Overrides, errors: &mut Diagnostics) 
     }
     Measure {
         precision: overrides.precision.unwrap_or(precision),
-        confidence,
+        confidence: overrides.confidence.unwrap_or(confidence),
         block_nanos,
         rounds,
         pilot_boots,
@@ -415,27 +415,6 @@ pub(crate) fn poll_nanos(
         errors.push(out_of_range(given, name, &is, "0ns", &most));
     }
     nanos
-}
-
-/// Resolves the claim.
-pub(crate) fn claim(spec: &ClaimSpec, errors: &mut Diagnostics) -> Claim {
-    let ratio = spec.ratio.as_ref().map_or(0.97, |ratio| {
-        let share = ratio.get_ref().0;
-        if !(0.01..=1.0).contains(&share) {
-            errors.push(out_of_range(
-                ratio,
-                "ratio",
-                &percent_text(share),
-                "1%",
-                "100%",
-            ));
-        }
-        share
-    });
-    Claim {
-        ratio,
-        over: value(&spec.over, ClaimOver::All),
-    }
 }
 
 /// What is wrong with a cell whose workload does not fit into its arena.

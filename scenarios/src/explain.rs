@@ -1,9 +1,10 @@
 //! A plan in words, for `vtax scenario explain`.
 
+use crate::claim::rule;
 use crate::knobs::settings_text;
 use crate::plan::{
-    Backing, Cell, ClaimOver, Completion, Disk, DiskBacking, DiskDevice, Net, NetBackend, NetLink,
-    PageSize, Pinning, Plan, neighbours_text,
+    Backing, Cell, Completion, Disk, DiskBacking, DiskDevice, Net, NetBackend, NetLink, PageSize,
+    Pinning, Plan, neighbours_text,
 };
 use crate::units::{duration_text, percent_text, size_text};
 
@@ -24,6 +25,21 @@ impl Cell {
 }
 
 impl Plan {
+    /// What the budget leaves for cells: experiments come after them and need theirs, up to half of it.
+    #[must_use]
+    pub fn cells_nanos(&self) -> u64 {
+        let experiments = self
+            .experiments
+            .iter()
+            .fold(0, |sum: u64, it| sum.saturating_add(it.nanos()));
+        let half = self.budget_nanos / 2;
+        if self.cells.is_empty() {
+            0
+        } else {
+            self.budget_nanos - experiments.min(half)
+        }
+    }
+
     /// Nanoseconds that the blocks of all cells' pilot boots take.
     #[must_use]
     pub fn pilot_nanos(&self) -> u64 {
@@ -38,25 +54,49 @@ const COLUMNS: usize = 17;
 /// What a plan will do, for people: its cells, boots, blocks and the time that they take at least.
 #[must_use]
 pub fn explain(plan: &Plan) -> String {
-    let over = match plan.claim.over {
-        ClaimOver::Cpu => "CPU-bound work",
-        ClaimOver::Memory => "memory-bound work",
-        ClaimOver::All => "all work",
-    };
     let mut text = format!("{}\n", plan.scenario);
     if !plan.description.is_empty() {
         text += &format!("{}\n", plan.description);
     }
-    text += &format!(
-        "\nClaim: a guest runs {over} at {} of native or better.\n\
-         Seed {}. Cells take turns: each sweep boots every cell once, in a new random order.\n\
+    text += &format!("\nClaim: {}\nSeed {}.", rule(plan), plan.seed);
+    if !plan.cells.is_empty() {
+        text += &cells(plan);
+    }
+    if !plan.experiments.is_empty() {
+        let gap = if plan.cells.is_empty() { "\n" } else { "" };
+        text += &format!(
+            "{gap}\nExperiments, in turns, within a budget of {}:\n\n",
+            rough_duration(plan.budget_nanos)
+        );
+    }
+    for it in &plan.experiments {
+        text += &format!(
+            "{}  {} repetitions, about {} in all\n",
+            it.label,
+            it.repetitions,
+            rough_duration(it.nanos())
+        );
+    }
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// What is said of the cells of a plan that has some.
+fn cells(plan: &Plan) -> String {
+    let mut text = format!(
+        " Cells take turns: each sweep boots every cell once, in a new random order.\n\
          Cells: {}. Pilots: {} in blocks, of a budget of {}. Setting up guests comes on top;\n\
-         the rest of the budget goes to the boots that the wanted precision takes.\n\n",
-        percent_text(plan.claim.ratio),
-        plan.seed,
+         {}.\n\n",
         plan.cells.len(),
         rough_duration(plan.pilot_nanos()),
-        rough_duration(plan.budget_nanos),
+        rough_duration(plan.cells_nanos()),
+        if plan.sized_by_precision() {
+            "the rest of the budget goes to the boots that the wanted precision takes"
+        } else {
+            "the rest of the budget goes to further boots, the same number for each cell"
+        }
     );
     let mut rows = vec![
         [
@@ -95,8 +135,7 @@ pub fn explain(plan: &Plan) -> String {
             .collect();
         text += &format!("In all cells: {}.\n\n", alike.join(", "));
     }
-    text += &table(&rows, &varied);
-    text
+    text + &table(&rows, &varied)
 }
 
 fn row(cell: &Cell) -> [String; COLUMNS] {

@@ -3,8 +3,8 @@
 use crate::plan::{Cell, Plan};
 
 impl Plan {
-    /// The plan with only those cells whose label contains `pattern`, where `*` stands for any text. Ids are renumbered;
-    /// there may be no cell left.
+    /// The plan with only those cells and experiments whose label contains `pattern`, where `*` stands for any text. Cells'
+    /// ids are renumbered; there may be none left.
     #[must_use]
     pub fn filter(&self, pattern: &str) -> Self {
         let cells = self
@@ -14,8 +14,11 @@ impl Plan {
             .zip(0..)
             .map(|(cell, id)| Cell { id, ..cell.clone() })
             .collect();
+        let experiments = self.experiments.iter();
+        let experiments = experiments.filter(|it| contains(&it.label, pattern));
         Self {
             cells,
+            experiments: experiments.cloned().collect(),
             ..self.clone()
         }
     }

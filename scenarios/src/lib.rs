@@ -14,9 +14,11 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod claim;
 mod combine;
 pub mod diagnostic;
 mod disk;
+mod experiment;
 mod explain;
 mod filter;
 pub mod host;
@@ -39,9 +41,10 @@ pub mod units;
 mod values;
 mod workload;
 
+pub use claim::{explain_claim, given};
 pub use diagnostic::ScenarioError;
 pub use explain::{disk_text, explain, net_text};
 pub use knobs::settings_text;
 pub use load::{Loaded, Overrides, parse};
 pub use schema::json_schema;
-pub use shipped::{list, shipped};
+pub use shipped::{Shipped, claims, list, shipped};

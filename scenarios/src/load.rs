@@ -17,7 +17,7 @@ use crate::schema::{Document, SCHEMA, Settings, document_schema};
 use crate::spans::{Field, SpanMap};
 use crate::units::duration_text;
 use crate::workload::{self, Entry};
-use crate::{disk, keys, net, tree};
+use crate::{claim, disk, experiment, keys, net, tree};
 
 /// What the command line or the host says in place of the file. All are optional.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +28,8 @@ pub struct Overrides {
     pub budget_nanos: Option<u64>,
     /// Wanted half-width of every cell's interval, relative; from 0.0001 to 0.5.
     pub precision: Option<f64>,
+    /// Confidence of every interval, from 0.5 to 0.9999: that of a suite of claims.
+    pub confidence: Option<f64>,
     /// How many CPUs the process may run on: what `vcpus = "all"` means.
     pub cpus: Option<u32>,
 }
@@ -91,8 +93,10 @@ fn load(
     keys::check(&schema, &mut tree, errors);
     let document: Document = keys::read(&schema, &tree, errors)?;
     head(&document, overrides, errors);
-    let claim = check::claim(&document.claim, errors);
     let entries = workload::read(&tree, errors);
+    let confidence = check::measure(&document.measure, overrides, errors).confidence;
+    let experiments = experiment::read(&document.experiment, &tree, confidence, errors);
+    something_to_do(&document, errors);
     let neighbours = neighbour::names(&tree);
     let matrix = matrix::read(&tree, &schema, &entries, &neighbours, errors);
     if !errors.is_empty() {
@@ -117,6 +121,7 @@ fn load(
             break;
         }
     }
+    let claim = claim::resolve(&document.claim, &tree, &planner.cells, &experiments, errors);
     if !errors.is_empty() {
         return None;
     }
@@ -137,6 +142,7 @@ fn load(
         }),
         claim,
         cells: planner.cells,
+        experiments,
     };
     let warnings = warnings(&plan, &document);
     Some(Loaded {
@@ -202,6 +208,19 @@ fn head(document: &Document, overrides: &Overrides, errors: &mut Diagnostics) {
                 "the precision given in place of this file's is out of range",
             )
             .help("give a value from 0.01% to 50%"),
+        );
+    }
+}
+
+/// A scenario measures something, unless it says that it cannot be tested.
+fn something_to_do(document: &Document, errors: &mut Diagnostics) {
+    if document.workload.is_none()
+        && document.experiment.is_empty()
+        && !document.claim.is_not_testable()
+    {
+        errors.push(
+            Diagnostic::new(0..0, "the scenario has no `workload`")
+                .help("write at least one table [[workload]]"),
         );
     }
 }
@@ -339,7 +358,7 @@ impl<'i> Planner<'_, 'i> {
 
 fn warnings(plan: &Plan, document: &Document) -> Vec<Diagnostic> {
     let pilots = plan.pilot_nanos();
-    if pilots <= plan.budget_nanos {
+    if pilots <= plan.cells_nanos() {
         return Vec::new();
     }
     let at = document
@@ -350,9 +369,14 @@ fn warnings(plan: &Plan, document: &Document) -> Vec<Diagnostic> {
         .or_else(|| document.name.as_ref().map(Spanned::span))
         .unwrap_or(0..0);
     let title = format!(
-        "the pilots take {} in blocks alone, the budget is {}",
+        "the pilots take {} in blocks alone, the budget {} {}",
         crate::explain::rough_duration(pilots),
-        duration_text(plan.budget_nanos)
+        if plan.experiments.is_empty() {
+            "is"
+        } else {
+            "leaves them"
+        },
+        duration_text(plan.cells_nanos())
     );
     vec![
         Diagnostic::new(at, title)

@@ -255,11 +255,11 @@ impl Reader<'_> {
         match path {
             [first, workload, param] if first == "workload" => {
                 let workload = self.workload(workload, span.clone())?;
-                let index = workload::param_index(workload, param, span)?;
+                let index = workload::param_index(workload.name, workload.params, param, span)?;
                 Ok(Assignment::Param {
                     workload,
                     index,
-                    value: workload::param_value(workload, index, value)?,
+                    value: workload::param_value(&workload.params[index], value)?,
                 })
             }
             [section, name, field, ..] if section == TABLE && field != "name" => {
@@ -381,7 +381,9 @@ fn quoted(value: &DeValue<'_>, text: &str) -> String {
 
 /// The paths that a table of paths holds, with their values. A path may be written as one quoted key or as a dotted
 /// one, which TOML reads as tables.
-fn leaves<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(Vec<String>, Range<usize>, &'t Node<'i>)> {
+pub(crate) fn leaves<'t, 'i>(
+    table: &'t DeTable<'i>,
+) -> Vec<(Vec<String>, Range<usize>, &'t Node<'i>)> {
     let mut found = Vec::new();
     descend(table, &[], &mut found);
     found.sort_by_key(|(_, span, _)| span.start);

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use vtax_workloads::MAX_PARAMS;
 
+pub use crate::claim::{Bound, Claim, Compare, Form, MetricClaim, What};
+pub use crate::experiment::{Entry, Experiment, ExperimentKind, Metric, Scale, Unit};
 pub use crate::knobs::{HostSettings, Knob, KnobFact, Obstacle};
 pub use crate::memory::{
     MEMORY_STEP_BYTES, MIN_MEMORY_BYTES, SHARED_BYTES, arena_bytes, arena_start, memory_for_arenas,
@@ -297,15 +299,6 @@ pub struct WorkloadChoice {
     pub params: [u64; MAX_PARAMS],
 }
 
-/// What a scenario claims: guest performance as a share of native is at least `ratio`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Claim {
-    /// The threshold, such as 0.97. Every cell gets its verdict against it.
-    pub ratio: f64,
-    /// Which cells decide the scenario's verdict and the exit code.
-    pub over: ClaimOver,
-}
-
 /// Which cells decide a scenario's verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -360,6 +353,9 @@ pub struct Plan {
     pub claim: Claim,
     /// What will be measured.
     pub cells: Vec<Cell>,
+    /// What will be tried after that, as wholes.
+    #[serde(default)]
+    pub experiments: Vec<Experiment>,
 }
 
 /// What a plan may need to know of a host; the harness fills it in.

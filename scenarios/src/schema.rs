@@ -14,9 +14,11 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 use vtax_workloads::{CATALOGUE, Param, ParamKind};
 
+use crate::claim::ClaimSpec;
+use crate::experiment::ExperimentSpec;
 use crate::knobs::HostSpec;
 use crate::neighbour::spec::NeighbourSpec;
-use crate::plan::{Backing, ClaimOver, Completion, DiskDevice, NetBackend, NetLink, PageSize};
+use crate::plan::{Backing, Completion, DiskDevice, NetBackend, NetLink, PageSize};
 use crate::scheduling::SchedulingSpec;
 use crate::units::{Duration, Percent, Size, duration_text, size_text};
 use crate::values::{DiskBackingSpec, MemorySpec, PinningSpec, VcpusSpec};
@@ -79,16 +81,18 @@ pub(crate) struct Document {
     /// How precisely and for how long to measure.
     #[serde(default)]
     pub measure: MeasureSpec,
-    /// What is claimed of guest performance.
+    /// What is claimed.
     #[serde(default)]
     pub claim: ClaimSpec,
-    /// What runs, one `[[workload]]` table each.
+    /// What runs, one `[[workload]]` table each. Only a scenario of experiments, or one whose claim is not testable yet,
+    /// does without.
+    #[serde(default)]
     #[schemars(with = "Vec<WorkloadSpec>", length(min = 1))]
-    #[expect(
-        dead_code,
-        reason = "read for its types; `workload` reads the values with their places"
-    )]
     pub workload: Option<Vec<WorkloadSpec>>,
+    /// What is tried as a whole, one `[[experiment]]` table each. Default: nothing.
+    #[serde(default)]
+    #[schemars(with = "Vec<ExperimentSpec>")]
+    pub experiment: Vec<Spanned<ExperimentSpec>>,
     /// Measures every combination of the values given here. A key is the path of a field of `[guest]`, `[baseline]`,
     /// `[host]` or `[measure]`, such as `"guest.backing"`, of a workload's parameter, such as
     /// `"workload.mem-latency.size"`, or of a neighbour's key, such as `"neighbour.burner.count"`.
@@ -308,18 +312,6 @@ pub(crate) struct MeasureSpec {
     pub max_boots: Given<u32>,
 }
 
-/// What is claimed of guest performance.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub(crate) struct ClaimSpec {
-    /// Guest performance as a share of native, at least. Default: 97 %.
-    #[schemars(with = "Percent", example = &"97%")]
-    pub ratio: Given<Percent>,
-    /// Which cells decide: those with CPU-bound workloads, with memory-bound ones, or all. Default: all.
-    #[schemars(with = "ClaimOver")]
-    pub over: Given<ClaimOver>,
-}
-
 /// One workload of the catalogue.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -414,7 +406,8 @@ fn parameters_of_each_workload(schema: &mut Schema) {
     }
 }
 
-fn parameter_schema(param: &Param) -> serde_json::Value {
+/// The JSON Schema of a parameter's value, or of a list of them.
+pub(crate) fn parameter_schema(param: &Param) -> serde_json::Value {
     let one = match param.kind {
         ParamKind::Bytes | ParamKind::Duration => serde_json::json!({ "type": "string" }),
         ParamKind::Count => {

@@ -16,13 +16,13 @@ pub struct Shipped {
 }
 
 macro_rules! shipped {
-    ($($name:literal),* $(,)?) => {
-        &[$(Shipped { name: $name, text: include_str!(concat!("../", $name, ".toml")) }),*]
+    ($folder:literal: $($name:literal),* $(,)?) => {
+        &[$(Shipped { name: $name, text: include_str!(concat!("../", $folder, $name, ".toml")) }),*]
     };
 }
 
 /// All of them, the default one first.
-static SHIPPED: &[Shipped] = shipped![
+static SHIPPED: &[Shipped] = shipped!["":
     "quick",
     "cpu-97",
     "memory-latency",
@@ -34,6 +34,22 @@ static SHIPPED: &[Shipped] = shipped![
     "latency",
     "network",
     "noisy-neighbours",
+];
+
+/// The published claims, in the order in which they are tested.
+static CLAIMS: &[Shipped] = shipped!["claims/":
+    "cpu-bound-97",
+    "memory-latency-95",
+    "huge-pages-2m",
+    "huge-pages-1g",
+    "virtio-rate",
+    "virtio-cpu-time",
+    "idle-cost",
+    "vmm-memory",
+    "sriov-latency",
+    "iommu-isolation",
+    "luks-cost",
+    "kvm-against-emulation",
 ];
 
 impl Shipped {
@@ -62,8 +78,17 @@ pub fn list() -> &'static [Shipped] {
     SHIPPED
 }
 
-/// The shipped scenario of this name.
+/// The published claims, each of them a scenario.
+#[must_use]
+pub fn claims() -> &'static [Shipped] {
+    CLAIMS
+}
+
+/// The shipped scenario of this name, or the claim.
 #[must_use]
 pub fn shipped(name: &str) -> Option<&'static Shipped> {
-    SHIPPED.iter().find(|scenario| scenario.name == name)
+    SHIPPED
+        .iter()
+        .chain(CLAIMS)
+        .find(|scenario| scenario.name == name)
 }

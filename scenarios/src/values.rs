@@ -43,6 +43,49 @@ pub(crate) enum DiskBackingSpec {
     Path(String),
 }
 
+/// A figure in a metric's own unit, as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FigureSpec(pub String);
+
+impl<'de> Deserialize<'de> for FigureSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Figure;
+        impl Visitor<'_> for Figure {
+            type Value = FigureSpec;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a figure such as \"5MiB\", \"10ms\", \"1%\" or 1.5")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<FigureSpec, E> {
+                Ok(FigureSpec(text.trim().to_owned()))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<FigureSpec, E> {
+                Ok(FigureSpec(number.to_string()))
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<FigureSpec, E> {
+                Ok(FigureSpec(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Figure)
+    }
+}
+
+impl JsonSchema for FigureSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "Figure".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [{ "type": "number" }, { "type": "string" }],
+            "examples": ["5MiB", "10ms", "1%", 1.5],
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for VcpusSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Vcpus;

@@ -93,22 +93,24 @@ fn read_param(
     span: Range<usize>,
     value: &Node<'_>,
 ) -> Result<ParamValues, Diagnostic> {
-    let index = param_index(workload, key, span.clone())?;
-    let values = match value.get_ref() {
-        DeValue::Array(items) if items.is_empty() => {
-            return Err(no_values(key, value.span()));
-        }
-        DeValue::Array(items) => items
-            .iter()
-            .map(|item| param_value(workload, index, item))
-            .collect::<Result<_, _>>()?,
-        _ => vec![param_value(workload, index, value)?],
-    };
+    let index = param_index(workload.name, workload.params, key, span.clone())?;
     Ok(ParamValues {
         span,
         index,
-        values,
+        values: param_values(&workload.params[index], value)?,
     })
+}
+
+/// One value, or a list of them.
+pub(crate) fn param_values(
+    param: &Param,
+    node: &Node<'_>,
+) -> Result<Vec<Spanned<u64>>, Diagnostic> {
+    match node.get_ref() {
+        DeValue::Array(items) if items.is_empty() => Err(no_values(param.name, node.span())),
+        DeValue::Array(items) => items.iter().map(|item| param_value(param, item)).collect(),
+        _ => Ok(vec![param_value(param, node)?]),
+    }
 }
 
 pub(crate) fn no_values(key: &str, span: Range<usize>) -> Diagnostic {
@@ -119,19 +121,20 @@ pub(crate) fn no_values(key: &str, span: Range<usize>) -> Diagnostic {
     .help(format!("write at least one value, or leave `{key}` out"))
 }
 
-/// The position of the parameter that `key` names.
+/// The position of the parameter that `key` names, among those of a workload or an experiment.
 pub(crate) fn param_index(
-    workload: &Workload,
+    owner: &str,
+    params: &[Param],
     key: &str,
     span: Range<usize>,
 ) -> Result<usize, Diagnostic> {
-    let names = || workload.params.iter().map(|param| param.name);
+    let names = || params.iter().map(|param| param.name);
     names().position(|name| name == key).ok_or_else(|| {
-        let title = format!("`{}` has no parameter `{key}`", workload.name);
+        let title = format!("`{owner}` has no parameter `{key}`");
         let diagnostic = Diagnostic::new(span, title);
         match suggest::nearest(key, names()) {
             Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
-            None if workload.params.is_empty() => {
+            None if params.is_empty() => {
                 diagnostic.help("leave it out: this workload has no parameters")
             }
             None => diagnostic.help(format!("write {}", suggest::list(names()))),
@@ -140,12 +143,7 @@ pub(crate) fn param_index(
 }
 
 /// A parameter's value, checked.
-pub(crate) fn param_value(
-    workload: &Workload,
-    index: usize,
-    node: &Node<'_>,
-) -> Result<Spanned<u64>, Diagnostic> {
-    let param = &workload.params[index];
+pub(crate) fn param_value(param: &Param, node: &Node<'_>) -> Result<Spanned<u64>, Diagnostic> {
     let span = node.span();
     let value = match (param.kind, node.get_ref()) {
         (ParamKind::Bytes, DeValue::String(text)) => {

@@ -523,3 +523,51 @@ fn what_a_host_lacks_for_neighbours() {
         false
     ));
 }
+
+#[test]
+fn claims() {
+    let matrix = "[matrix]\n\"guest.backing\" = [\"4k\", \"2M\"]\n";
+    let compare = |rest: &str| {
+        scenario(&format!(
+            "[claim]\ncompare = {{ of = {{ \"guest.backing\" = \"2M\" }}, {rest} }}\n{matrix}"
+        ))
+    };
+    let against = "against = { \"guest.backing\" = \"4k\" }";
+    insta::assert_snapshot!(errors_of(&[
+        scenario("[claim]\nword = \"w\""),
+        scenario("[claim]\nratio = \"97%\"\nnot-testable = \"no\""),
+        scenario("[claim]\nnot-testable = \" \""),
+        compare(&format!("{against}, what = \"rate\"")),
+        compare(&format!("{against}, what = \"speed\", at-least = \"1%\"")),
+        compare(&format!("{against}, what = \"rate\", at-lest = \"1%\"")),
+        compare(&format!(
+            "{against}, what = \"rate\", at-least = \"1%\", at-most = \"2%\""
+        )),
+        compare(&format!("{against}, what = \"rate\", within = \"60%\"")),
+        compare(&format!("{against}, what = \"p99\", at-most = \"60%\"")),
+        compare("against = { \"guest.backing\" = \"1G\" }, what = \"rate\", at-least = \"1%\""),
+        compare("against = { \"guest.backing\" = \"2M\" }, what = \"rate\", at-least = \"1%\""),
+        compare("against = { \"guest.pinning\" = \"none\" }, what = \"rate\", at-least = \"1%\""),
+    ]));
+}
+
+#[test]
+fn experiments() {
+    let boot = "[[experiment]]\nkind = \"boot\"\nparams = { guests = [1, 8] }\n";
+    let metric = |rest: &str| scenario(&format!("[claim]\nmetric = {{ {rest} }}\n{boot}"));
+    insta::assert_snapshot!(errors_of(&[
+        scenario("[[experiment]]\nkind = \"bot\""),
+        scenario("[[experiment]]\nrepetitions = 3"),
+        scenario("[[experiment]]\nkind = \"boot\"\nrepetition = 3"),
+        scenario("[[experiment]]\nkind = \"boot\"\nrepetitions = 1"),
+        scenario("[[experiment]]\nkind = \"boot\"\nparams = { guest = 1 }"),
+        scenario("[[experiment]]\nkind = \"boot\"\nparams = { guests = 0 }"),
+        scenario(&format!("{boot}{boot}")),
+        metric("experiment = \"idle\", name = \"cpu\", at-most = \"1%\""),
+        metric("experiment = \"boot guests=9\", name = \"vmm-memory\", at-most = \"5MiB\""),
+        metric("experiment = \"boot\", name = \"vmm-memroy\", at-most = \"5MiB\""),
+        metric("experiment = \"boot\", name = \"vmm-memory\", at-most = \"5MB\""),
+        metric("experiment = \"boot\", name = \"vmm-memory\", at-most = 5"),
+        metric("experiment = \"boot\", name = \"vmm-memory\""),
+    ]));
+}

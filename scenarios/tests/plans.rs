@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use vtax_scenarios::plan::{
-    Backing, Content, HostFacts, Neighbour, NeighbourDisk, NeighbourPinning, Net, NetBackend,
+    Backing, Content, Form, HostFacts, Neighbour, NeighbourDisk, NeighbourPinning, Net, NetBackend,
     PageSize, Pinning, Plan, Work,
 };
 use vtax_scenarios::{Overrides, list, parse};
@@ -69,6 +69,7 @@ fn overrides_go_before_the_file() {
         seed: Some(7),
         budget_nanos: Some(1_000_000_000),
         precision: Some(0.1),
+        confidence: None,
         cpus: Some(2),
     };
     let plan = parse("s.toml", text, &overrides).unwrap().plan;
@@ -380,4 +381,63 @@ fn a_plan_explained_names_the_neighbours() {
         text.contains("2 × cpu (burner), with the vCPUs, weight 200"),
         "{text}"
     );
+}
+
+#[test]
+fn a_comparison_pairs_cells_that_differ_in_its_parameters_alone() {
+    let text = r#"schema = 1
+name = "s"
+[claim]
+compare = { of = { "guest.backing" = "2M" }, against = { "guest.backing" = "4k" }, what = "rate", at-least = "103%" }
+[[workload]]
+name = "cpu-hash"
+[[workload]]
+name = "cpu-bits"
+[matrix]
+"guest.backing" = ["4k", "thp", "2M"]
+"guest.page-size" = ["4k", "2M"]
+"#;
+    let plan = parse("s.toml", text, &Overrides::default()).unwrap().plan;
+    let Form::Compare(compare) = &plan.claim.form else {
+        panic!("{:?}", plan.claim)
+    };
+    let pairs = compare.pairs(&plan.cells);
+    assert_eq!(pairs.len(), 4);
+    for (of, against) in pairs {
+        assert_eq!(of.workload, against.workload);
+        assert_eq!(of.guest.page_size, against.guest.page_size);
+        assert_eq!(
+            (of.guest.backing, against.guest.backing),
+            (Backing::Huge2M, Backing::Small)
+        );
+    }
+    assert_eq!(plan.verdicts(), 1);
+    assert!(!plan.sized_by_precision());
+}
+
+#[test]
+fn experiments_multiply_their_values_and_leave_time_for_themselves() {
+    let text = "schema = 1\nname = \"s\"\n[measure]\nbudget = \"60s\"\n[[experiment]]\nkind = \"boot\"\n\
+                params = { guests = [1, 8], memory = [\"16MiB\", \"32MiB\"] }\n[[workload]]\nname = \"cpu-hash\"";
+    let plan = parse("s.toml", text, &Overrides::default()).unwrap().plan;
+    let labels: Vec<&str> = plan
+        .experiments
+        .iter()
+        .map(|it| it.label.as_str())
+        .collect();
+    assert_eq!(labels[0], "boot guests=1 memory=16MiB");
+    assert_eq!(labels.len(), 4);
+    assert_eq!(plan.experiments[3].param("guests"), 8);
+    let all: u64 = plan.experiments.iter().map(|it| it.nanos()).sum();
+    assert_eq!(plan.cells_nanos(), plan.budget_nanos - all);
+}
+
+#[test]
+fn each_workload_is_a_verdict_of_its_own_where_the_claim_says_so() {
+    let text = "schema = 1\nname = \"s\"\n[claim]\nover = \"cpu\"\neach = true\n[[workload]]\nname = \"cpu-hash\"\n\
+                [[workload]]\nname = \"cpu-matmul\"\nparams = { vector = [\"scalar\", \"avx2\"] }\n\
+                [[workload]]\nname = \"mem-tlb\"";
+    let plan = parse("s.toml", text, &Overrides::default()).unwrap().plan;
+    assert_eq!(plan.judged_workloads(), ["cpu-hash", "cpu-matmul"]);
+    assert_eq!(plan.verdicts(), 3);
 }

@@ -1,7 +1,7 @@
 //! The scenarios that ship with vtax.
 
 use vtax_scenarios::plan::{BlockKind, HostFacts, Knob, KnobFact};
-use vtax_scenarios::{Overrides, explain, host, list, shipped};
+use vtax_scenarios::{Overrides, claims, explain, explain_claim, host, list, shipped};
 
 fn on_two_cpus() -> Overrides {
     Overrides {
@@ -95,5 +95,58 @@ fn plans_survive_json() {
     assert_eq!(
         serde_json::to_string(&BlockKind::Native).unwrap(),
         "\"native\""
+    );
+}
+
+#[test]
+fn claims_are_sound_and_say_who_made_them_and_why_by_that_threshold() {
+    let mut names: Vec<&str> = list().iter().chain(claims()).map(|it| it.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(
+        names.len(),
+        list().len() + claims().len(),
+        "names are unique"
+    );
+    for scenario in claims() {
+        let loaded = scenario
+            .load(&on_two_cpus())
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(loaded.plan.scenario, scenario.name);
+        assert_eq!(loaded.render_warnings(false), "", "{}", scenario.name);
+        let claim = &loaded.plan.claim;
+        for text in [&claim.words, &claim.source, &claim.why] {
+            assert!(!text.is_empty(), "{}", scenario.name);
+        }
+        let text = serde_json::to_string(&loaded.plan).unwrap();
+        assert_eq!(
+            serde_json::from_str::<vtax_scenarios::plan::Plan>(&text).unwrap(),
+            loaded.plan
+        );
+    }
+}
+
+#[test]
+fn claims_explained() {
+    let texts: Vec<String> = claims()
+        .iter()
+        .map(|claim| explain_claim(&claim.load(&on_two_cpus()).unwrap().plan))
+        .collect();
+    insta::assert_snapshot!("claims_explained", texts.join("\n"));
+}
+
+#[test]
+fn the_claims_end_within_ten_minutes() {
+    let nanos = claims().iter().map(|claim| {
+        let plan = claim.load(&on_two_cpus()).unwrap().plan;
+        if plan.verdicts() == 0 {
+            0
+        } else {
+            plan.budget_nanos
+        }
+    });
+    assert!(
+        nanos.sum::<u64>() <= 570_000_000_000,
+        "a little is for setting up"
     );
 }

@@ -105,15 +105,23 @@ impl From<RunError> for Failure {
 pub fn of(results: &Results) -> ExitCode {
     let code = if results.interrupted {
         INTERRUPTED
-    } else if results.cells.iter().any(|cell| cell.failed) {
+    } else if results.cells.iter().any(|cell| cell.failed)
+        || results.experiments.iter().any(|it| it.failed)
+    {
         FAILED
     } else {
-        match results.headline.verdict {
-            Verdict::Holds | Verdict::Cost => 0,
-            Verdict::Refuted => REFUTED,
-            Verdict::Undecided => UNDECIDED,
-            Verdict::NotTestable => HOST,
-        }
+        of_verdict(results.headline.verdict)
     };
     ExitCode::from(code)
+}
+
+/// The exit code that stands for a verdict.
+#[must_use]
+pub fn of_verdict(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Holds | Verdict::Cost => 0,
+        Verdict::Refuted => REFUTED,
+        Verdict::Undecided => UNDECIDED,
+        Verdict::NotTestable => HOST,
+    }
 }

@@ -1,5 +1,6 @@
 //! The command line: arguments in, exit code out. stdout is data, stderr is everything else.
 
+mod claims;
 mod difference;
 pub mod doctor;
 mod exit;
@@ -46,6 +47,8 @@ enum Colour {
 enum Command {
     /// Measure; with no argument the quick scenario.
     Run(run::RunArgs),
+    /// Test the published claims: each gets a verdict with its evidence.
+    Claims(claims::ClaimsArgs),
     /// Rebuild the report and the exports from a run directory, on any machine.
     Report(report::ReportArgs),
     /// How small an effect this host can show: A/A runs and planted slowdowns.
@@ -72,7 +75,12 @@ impl Command {
     fn looks_at_leftovers(&self) -> bool {
         !matches!(
             self,
-            Self::Run(_) | Self::Selftest(_) | Self::Host(_) | Self::Completions { .. } | Self::Man
+            Self::Run(_)
+                | Self::Claims(_)
+                | Self::Selftest(_)
+                | Self::Host(_)
+                | Self::Completions { .. }
+                | Self::Man
         )
     }
 }
@@ -104,6 +112,7 @@ pub fn main() -> ExitCode {
     }
     let result = match arguments.command {
         Command::Run(args) => run::run(&args, talk),
+        Command::Claims(args) => claims::run(&args, talk),
         Command::Report(args) => report::run(&args),
         Command::Selftest(args) => selftest::run(&args, talk),
         Command::Doctor(args) => doctor::run(&args).map_err(Failure::from),

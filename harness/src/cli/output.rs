@@ -64,8 +64,13 @@ impl OutputArgs {
             }
         }
         if !stdout_taken {
-            let table = terminal::table(results, width(), true);
-            writeln!(anstream::stdout(), "{table}\n{}", results.headline.sentence)
+            let cells =
+                (!results.cells.is_empty()).then(|| terminal::table(results, width(), true));
+            let experiments = terminal::experiments(results, width(), true);
+            for table in cells.into_iter().chain(experiments) {
+                writeln!(anstream::stdout(), "{table}").context("writing the table")?;
+            }
+            writeln!(anstream::stdout(), "{}", results.headline.sentence)
                 .context("writing the table")?;
         }
         Ok(())
@@ -79,7 +84,7 @@ fn print(format: Format, results: &Results) -> Result<(), Failure> {
 }
 
 /// Columns of the terminal; wide where there is none, so that a file gets whole lines.
-fn width() -> u16 {
+pub(super) fn width() -> u16 {
     const NO_TERMINAL: u16 = 160;
     rustix::termios::tcgetwinsize(std::io::stdout())
         .ok()

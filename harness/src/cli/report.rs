@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use vtax_reports::estimate::estimate;
+use vtax_reports::estimate::whole;
 use vtax_reports::html;
 use vtax_reports::store::{REPORT_FILE, read, replace_file};
 
@@ -28,7 +28,7 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     for note in &run.notes {
         anstream::eprintln!("vtax: {note}");
     }
-    let results = estimate(&run.record, &run.samples, &run.latencies, &run.counters);
+    let results = whole(&run);
     let page = html::render(&run, &results).context("rendering the report")?;
     let path = args
         .html

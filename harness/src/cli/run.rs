@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use vtax_reports::store::REPORT_FILE;
-use vtax_scenarios::plan::{HostFacts, Plan};
+use vtax_scenarios::plan::{Form, HostFacts, Plan};
 use vtax_scenarios::spans::SpanMap;
 use vtax_scenarios::units::{parse_duration, parse_percent};
 use vtax_scenarios::{Loaded, Overrides, explain, host};
@@ -65,7 +65,7 @@ pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
         seed: args.seed,
         budget_nanos: args.budget,
         precision: args.precision,
-        cpus: None,
+        ..Overrides::default()
     };
     // All files are read before the first is measured: a typo in the last must not cost the time of the others.
     let mut loaded = Vec::new();
@@ -106,7 +106,7 @@ pub(super) fn alone() -> Result<Exclusive, Failure> {
 
 fn filtered(mut loaded: Loaded, filter: &str) -> Result<Loaded, Failure> {
     loaded.plan = loaded.plan.filter(filter);
-    if loaded.plan.cells.is_empty() {
+    if loaded.plan.cells.is_empty() && loaded.plan.experiments.is_empty() {
         return Err(Failure::usage(anyhow!(
             "no cell's label contains {filter:?}; `vtax run --dry-run` lists them"
         )));
@@ -122,6 +122,10 @@ fn one(
     talk: Talk,
     stop: &AtomicBool,
 ) -> Result<ExitCode, Failure> {
+    if let Form::NotTestable(why) = &loaded.plan.claim.form {
+        let text = format!("{}: not testable yet: {why}", loaded.plan.scenario);
+        return Err(Failure::Rendered(text, exit::HOST));
+    }
     let facts = source::facts();
     let plan = loaded.plan.settled(&facts);
     let not_testable = not_testable(&plan, &facts, &loaded.spans)?;
@@ -162,7 +166,7 @@ fn not_testable(
         .zip(&untestable)
         .filter_map(|(cell, lack)| Some((cell, lack.as_ref()?.to_string())))
         .collect();
-    if lacking.len() == plan.cells.len() {
+    if lacking.len() == plan.cells.len() && plan.experiments.is_empty() {
         return Err(Failure::Rendered(
             host::render_untestable(plan, spans, &untestable, true),
             exit::HOST,
@@ -184,7 +188,7 @@ pub(super) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 /// A new directory under the user's state directory.
-fn default_dir(scenario: &str) -> anyhow::Result<PathBuf> {
+pub(super) fn default_dir(scenario: &str) -> anyhow::Result<PathBuf> {
     let state = state_directory().context(
         "neither XDG_STATE_HOME nor HOME is set; say where to put the run with --out DIR",
     )?;

@@ -10,7 +10,7 @@ pub mod doctor;
 pub mod exclusive;
 pub mod facts;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 pub mod fingerprint;
 pub mod journal;
 pub mod knobs;

@@ -16,6 +16,9 @@ pub(super) fn document(results: &Results) -> Result<Vec<u8>, ExportError> {
     }
     let threshold = results.headline.threshold;
     suite.add_test_cases(results.cells.iter().map(|cell| test_case(cell, threshold)));
+    if claim_is_its_own_case(results) {
+        suite.add_test_case(claim_case(results));
+    }
     let mut report = Report::new("vtax");
     report.add_test_suite(suite);
     let mut text = Vec::new();
@@ -26,6 +29,29 @@ pub(super) fn document(results: &Results) -> Result<Vec<u8>, ExportError> {
             what: error.to_string(),
         })?;
     Ok(text)
+}
+
+/// Whether no cell stands for the claim, since it is not about shares of native.
+fn claim_is_its_own_case(results: &Results) -> bool {
+    results.headline.finding.is_some() || results.cells.is_empty()
+}
+
+fn claim_case(results: &Results) -> TestCase {
+    let headline = &results.headline;
+    let outcome = Outcome::of_verdict(headline.verdict);
+    let mut status = match outcome {
+        Outcome::Holds | Outcome::Cost => TestCaseStatus::success(),
+        Outcome::Refuted => TestCaseStatus::non_success(NonSuccessKind::Failure),
+        _ => TestCaseStatus::skipped(),
+    };
+    if !matches!(outcome, Outcome::Holds | Outcome::Cost) {
+        status.set_type(outcome.word());
+        status.set_message(headline.sentence.as_str());
+    }
+    let mut case = TestCase::new("claim", status);
+    case.set_classname(results.scenario.as_str());
+    case.set_system_out(headline.sentence.as_str());
+    case
 }
 
 fn test_case(cell: &CellResult, threshold: f64) -> TestCase {

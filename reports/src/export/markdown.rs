@@ -44,7 +44,37 @@ pub(super) fn document(results: &Results) -> String {
             verdict(cell),
         );
     }
+    experiments(&mut text, results);
     text
+}
+
+/// A second table, where there were experiments.
+fn experiments(text: &mut String, results: &Results) {
+    if results.experiments.is_empty() {
+        return;
+    }
+    text.push_str("\n| experiment | metric | figure | repetitions |\n");
+    text.push_str("| :--- | :--- | ---: | ---: |\n");
+    for experiment in &results.experiments {
+        for metric in &experiment.metrics {
+            let show = |value| crate::verdict::figure(value, metric.unit);
+            let lack = experiment.reason.as_ref().or(metric.unavailable.as_ref());
+            let figure = match (&metric.interval, lack) {
+                (Some(it), _) => {
+                    format!("{} [{}, {}]", show(it.value), show(it.low), show(it.high))
+                }
+                (None, Some(why)) => literal(why),
+                (None, None) => NONE.to_owned(),
+            };
+            let _infallible = writeln!(
+                text,
+                "| {} | {} | {figure} | {} |",
+                literal(&experiment.label),
+                metric.name,
+                metric.repetitions
+            );
+        }
+    }
 }
 
 fn verdict(cell: &CellResult) -> String {

@@ -6,6 +6,7 @@ use comfy_table::{
 };
 
 use super::figures::{NONE, Outcome, cost, figure, floor, percent_interval};
+use crate::claims::{Line, Suite};
 use crate::result::{CellResult, Results, SideSummary};
 
 /// Below this many columns the two sides' figures move under the cell's label.
@@ -20,6 +21,74 @@ pub fn table(results: &Results, width: u16, colours: bool) -> String {
     } else {
         &["cell, native → guest", "ratio", "noise floor", "verdict"]
     };
+    let mut table = new_table(titles, width);
+    table.add_rows(
+        results
+            .cells
+            .iter()
+            .map(|cell| row(cell, roomy, results.headline.threshold)),
+    );
+    let last = titles.len() - 1;
+    for (index, column) in table.column_iter_mut().enumerate().skip(1) {
+        // Labels may wrap, figures never.
+        column.set_constraint(ColumnConstraint::ContentWidth);
+        if index < last {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    finished(table, colours)
+}
+
+/// The table of a suite of claims.
+#[must_use]
+pub fn claims(suite: &Suite, width: u16, colours: bool) -> String {
+    let mut table = new_table(&["claim", "figure", "must be", "verdict"], width);
+    for claim in &suite.claims {
+        table.add_row(line(&claim.id, &claim.whole));
+        for part in &claim.parts {
+            table.add_row(line(&format!("  {}", part.words), part));
+        }
+    }
+    finished(table, colours)
+}
+
+fn line(name: &str, line: &Line) -> Vec<Cell> {
+    let (value, ends, threshold) = line.figures().unwrap_or_else(|| {
+        let none = || NONE.to_owned();
+        (none(), String::new(), none())
+    });
+    vec![
+        Cell::new(printable(name)),
+        Cell::new(format!("{value} {ends}").trim_end()).set_alignment(CellAlignment::Right),
+        Cell::new(threshold),
+        verdict(Outcome::of_verdict(line.verdict)),
+    ]
+}
+
+/// The table of all metrics of experiments; `None` where there are none.
+#[must_use]
+pub fn experiments(results: &Results, width: u16, colours: bool) -> Option<String> {
+    let mut table = new_table(&["experiment", "metric", "figure", "repetitions"], width);
+    for experiment in &results.experiments {
+        for metric in &experiment.metrics {
+            let show = |value| crate::verdict::figure(value, metric.unit);
+            let lack = || experiment.reason.as_ref().or(metric.unavailable.as_ref());
+            let figure = metric.interval.map_or_else(
+                || lack().map_or(NONE.to_owned(), |why| printable(why)),
+                |it| format!("{} [{}, {}]", show(it.value), show(it.low), show(it.high)),
+            );
+            table.add_row(vec![
+                Cell::new(printable(&experiment.label)),
+                Cell::new(&metric.name),
+                Cell::new(figure),
+                Cell::new(metric.repetitions).set_alignment(CellAlignment::Right),
+            ]);
+        }
+    }
+    (!results.experiments.is_empty()).then(|| finished(table, colours))
+}
+
+fn new_table(titles: &[&str], width: u16) -> Table {
     let mut style = UTF8_HORIZONTAL_ONLY;
     style.row_separator = LineStyle::none();
     let mut table = Table::new();
@@ -31,27 +100,26 @@ pub fn table(results: &Results, width: u16, colours: bool) -> String {
             titles
                 .iter()
                 .map(|title| Cell::new(title).add_attribute(Attribute::Bold)),
-        )
-        .add_rows(
-            results
-                .cells
-                .iter()
-                .map(|cell| row(cell, roomy, results.headline.threshold)),
         );
-    let last = titles.len() - 1;
-    for (index, column) in table.column_iter_mut().enumerate().skip(1) {
-        // Labels may wrap, figures never.
-        column.set_constraint(ColumnConstraint::ContentWidth);
-        if index < last {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    table
+}
+
+fn finished(mut table: Table, colours: bool) -> String {
     if colours {
         table.enforce_styling();
     } else {
         table.force_no_tty();
     }
     table.trim_fmt()
+}
+
+fn verdict(outcome: Outcome) -> Cell {
+    Cell::new(format!("{} {}", outcome.sign(), outcome.word())).fg(match outcome {
+        Outcome::Holds => Color::Green,
+        Outcome::Refuted | Outcome::Failed => Color::Red,
+        Outcome::Anomaly | Outcome::Undecided => Color::Yellow,
+        Outcome::NotTestable | Outcome::Cost => Color::DarkGrey,
+    })
 }
 
 fn row(cell: &CellResult, roomy: bool, threshold: f64) -> Vec<Cell> {
@@ -89,12 +157,7 @@ fn row(cell: &CellResult, roomy: bool, threshold: f64) -> Vec<Cell> {
             (None, None) => NONE.to_owned(),
         }),
         Cell::new(cell.noise_floor.map_or(NONE.to_owned(), floor)),
-        Cell::new(format!("{} {}", outcome.sign(), outcome.word())).fg(match outcome {
-            Outcome::Holds => Color::Green,
-            Outcome::Refuted | Outcome::Failed => Color::Red,
-            Outcome::Anomaly | Outcome::Undecided => Color::Yellow,
-            Outcome::NotTestable | Outcome::Cost => Color::DarkGrey,
-        }),
+        verdict(outcome),
     ]);
     row
 }

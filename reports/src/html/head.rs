@@ -1,12 +1,15 @@
 //! The top of the report: the verdict in words, and what a reader must know before believing it.
 
+use vtax_scenarios::plan::Unit;
+
 use super::scale::{Axis, place};
 use super::words::{Badge, confidence, ends, share};
+use crate::claims::threshold;
 use crate::export::figures::{Outcome, percent_interval};
 use crate::record::Reading;
-use crate::result::Results;
+use crate::result::{Finding, Results};
 use crate::store::Run;
-use crate::verdict::words;
+use crate::verdict::{parts, words};
 
 /// What stands on top.
 pub(super) struct Head<'a> {
@@ -32,7 +35,9 @@ pub(super) struct Gauge {
     pub value: String,
     pub threshold: String,
     pub threshold_label: String,
-    pub one: String,
+    /// Where no loss or no difference is.
+    pub one: Option<String>,
+    pub one_label: &'static str,
     pub words: String,
 }
 
@@ -75,6 +80,9 @@ impl<'a> Head<'a> {
 
 fn gauge(results: &Results) -> Option<Gauge> {
     let headline = &results.headline;
+    if let Some(finding) = &headline.finding {
+        return Some(finding_gauge(finding));
+    }
     let ratio = headline.ratio?;
     let points = [ratio.low, ratio.high, headline.threshold, 1.0];
     let low = points.into_iter().fold(f64::INFINITY, f64::min);
@@ -93,13 +101,52 @@ fn gauge(results: &Results) -> Option<Gauge> {
         width: place(axis.at(ratio.high) - axis.at(ratio.low)),
         value: place(axis.at(ratio.value)),
         threshold: place(axis.at(headline.threshold)),
-        one: place(axis.at(1.0)),
+        one: Some(place(axis.at(1.0))),
+        one_label: "native",
         words: format!(
             "{} of native performance against a claim of {threshold}",
             percent_interval(&ratio, headline.threshold)
         ),
         threshold_label: threshold,
     })
+}
+
+/// The figure of a claim about something else than a share of native.
+fn finding_gauge(finding: &Finding) -> Gauge {
+    let interval = &finding.interval;
+    let (from, to) = finding.bound.ends();
+    // Of two ends the one that is nearer, since it decides.
+    let end = if (interval.value - from).abs() < (interval.value - to).abs() {
+        from
+    } else {
+        to
+    };
+    let one = (finding.unit == Unit::Share && (0.25..4.0).contains(&interval.value)).then_some(1.0);
+    let points: Vec<f64> = [interval.low, interval.high, end]
+        .into_iter()
+        .chain(one)
+        .collect();
+    let low = points.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = points.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let room = (high - low) * 0.12;
+    let axis = Axis::linear(low - room, high + room);
+    let (figure, range) = parts(interval, finding.unit, finding.bound);
+    let label = threshold(finding);
+    Gauge {
+        words: format!(
+            "{}: {figure} {range} against a claim of {label}",
+            finding.what
+        ),
+        figure,
+        range: format!("{} interval {range}", confidence(interval)),
+        low: place(axis.at(interval.low)),
+        width: place(axis.at(interval.high) - axis.at(interval.low)),
+        value: place(axis.at(interval.value)),
+        threshold: place(axis.at(end)),
+        threshold_label: label,
+        one: one.map(|one| place(axis.at(one))),
+        one_label: "no difference",
+    }
 }
 
 fn counts(results: &Results) -> Vec<Count> {

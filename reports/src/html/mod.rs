@@ -12,8 +12,10 @@
 mod attention;
 mod blocks;
 mod cells;
+pub mod claims;
 mod curves;
 mod devices;
+mod experiments;
 mod forest;
 mod head;
 mod ledger;
@@ -55,6 +57,7 @@ struct Page<'a> {
     matrix: matrix::Matrix<'a>,
     account: ledger::Account<'a>,
     devices: devices::Devices,
+    experiments: experiments::Experiments,
     quantiles: quantiles::Quantiles<'a>,
     blocks: blocks::Blocks<'a>,
     noise: noise::Noise<'a>,
@@ -79,6 +82,7 @@ pub fn render(run: &Run, results: &Results) -> Result<String, HtmlError> {
         matrix: matrix::Matrix::new(results),
         account: ledger::Account::new(run, results),
         devices: devices::Devices::new(run, results),
+        experiments: experiments::Experiments::new(run, results),
         quantiles: quantiles::Quantiles::new(results),
         blocks: blocks::Blocks::new(run, results),
         noise: noise::Noise::new(run, results),

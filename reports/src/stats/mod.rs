@@ -10,6 +10,7 @@
 //! simulated coverage.
 
 pub mod boot;
+pub mod events;
 pub mod mean;
 pub mod quantiles;
 pub mod series;

@@ -11,6 +11,7 @@
 use hdrhistogram::Histogram;
 
 use super::boot::Question;
+use super::mean::LogMean;
 use super::stein;
 use crate::record::Side;
 use crate::result::{Interval, QuantileRow};
@@ -61,14 +62,39 @@ pub fn rows(
 }
 
 /// Geometric mean over boots of one quantile, with its interval in nanoseconds.
-///
-/// A histogram knows a value to its bucket alone. The interval takes the buckets' lower ends below and their upper ends
-/// above, so that boots that agree to the bucket do not pretend to know more.
 fn over_boots<'a>(
     boots: impl Iterator<Item = &'a Histogram<u64>>,
     quantile: f64,
     confidence: f64,
 ) -> Option<Interval> {
+    let QuantileMean { middle, low, high } = mean_over_boots(boots, quantile)?;
+    let half_width = middle.half_width(confidence);
+    Some(Interval {
+        value: middle.mean.exp(),
+        low: (low - half_width).exp(),
+        high: (high + half_width).exp(),
+        confidence,
+    })
+}
+
+/// The mean over boots of one quantile, on the log scale in nanoseconds.
+///
+/// A histogram knows a value to its bucket alone. An interval takes the buckets' lower ends below and their upper ends
+/// above, so that boots that agree to the bucket do not pretend to know more.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct QuantileMean {
+    pub middle: LogMean,
+    /// Mean of the buckets' lower ends.
+    pub low: f64,
+    /// Mean of their upper ends.
+    pub high: f64,
+}
+
+/// `None` where fewer than two boots can tell the quantile.
+pub(crate) fn mean_over_boots<'a>(
+    boots: impl Iterator<Item = &'a Histogram<u64>>,
+    quantile: f64,
+) -> Option<QuantileMean> {
     let (mut low, mut middle, mut high) = (Vec::new(), Vec::new(), Vec::new());
     for histogram in boots.filter(|histogram| tells(histogram, quantile)) {
         let value = histogram.value_at_quantile(quantile);
@@ -79,14 +105,11 @@ fn over_boots<'a>(
         middle.push(f64::midpoint(lowest, next).ln());
         high.push(next.ln());
     }
-    let middle = stein::estimate(&middle, middle.len())?;
-    let half_width = middle.half_width(confidence);
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    Some(Interval {
-        value: middle.mean.exp(),
-        low: (mean(&low) - half_width).exp(),
-        high: (mean(&high) + half_width).exp(),
-        confidence,
+    Some(QuantileMean {
+        middle: stein::estimate(&middle, middle.len())?,
+        low: mean(&low),
+        high: mean(&high),
     })
 }
 

@@ -4,6 +4,7 @@
 //! run.json      the versioned record; head first, rewritten as a whole at the end
 //! samples.csv   every block, appended boot by boot, nothing averaged away
 //! counters.csv  what KVM, the VMM, the scheduler and the PMU counted around each block
+//! trials.csv    every value of every repetition of an experiment
 //! events.jsonl  the audit log: guests created and stopped, host knobs changed
 //! latency-<cell>-<side>.hlog   single latencies, one histogram per boot (HdrHistogram V2 interval log)
 //! results.json  what `--json` printed
@@ -17,6 +18,7 @@ mod events;
 mod latency;
 mod reader;
 mod samples;
+mod trials;
 mod writer;
 
 use std::io;
@@ -29,7 +31,7 @@ use crate::record::Side;
 pub use events::{Event, EventLog};
 pub use latency::LatencyLog;
 pub use reader::{Run, read};
-pub use writer::{Writer, replace_file};
+pub use writer::{Writer, replace_file, replace_json};
 
 /// The versioned record.
 pub const RECORD_FILE: &str = "run.json";
@@ -37,10 +39,14 @@ pub const RECORD_FILE: &str = "run.json";
 pub const SAMPLES_FILE: &str = "samples.csv";
 /// The counters of every block.
 pub const COUNTERS_FILE: &str = "counters.csv";
+/// What experiments brought.
+pub const TRIALS_FILE: &str = "trials.csv";
 /// The audit log.
 pub const EVENTS_FILE: &str = "events.jsonl";
 /// The results, as `--json` prints them.
 pub const RESULTS_FILE: &str = "results.json";
+/// What a suite of claims came to, in the directory above their runs.
+pub const CLAIMS_FILE: &str = "claims.json";
 /// The report for people.
 pub const REPORT_FILE: &str = "report.html";
 

@@ -6,10 +6,12 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{
-    COUNTERS_FILE, LatencyLog, RECORD_FILE, SAMPLES_FILE, StoreError, counters, latency, samples,
+    COUNTERS_FILE, LatencyLog, RECORD_FILE, SAMPLES_FILE, StoreError, TRIALS_FILE, counters,
+    latency, samples, trials,
 };
 use crate::counters::CounterLog;
 use crate::record::{RunRecord, SCHEMA, Sample};
+use crate::trials::Trial;
 
 /// A run, as its directory tells it.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +24,8 @@ pub struct Run {
     pub latencies: LatencyLog,
     /// What was counted around each block; empty for runs of versions that did not count.
     pub counters: CounterLog,
+    /// What experiments brought, in the order in which they were tried.
+    pub trials: Vec<Trial>,
     /// What was amiss with the directory, in sentences: torn lines, a run that never finished.
     pub notes: Vec<String>,
 }
@@ -42,6 +46,7 @@ pub fn read(dir: &Path) -> Result<Run, StoreError> {
         samples: samples::read(&dir.join(SAMPLES_FILE), &mut notes)?,
         latencies: latency::read(dir, &mut notes)?,
         counters: counters::read(&dir.join(COUNTERS_FILE), &mut notes)?,
+        trials: trials::read(&dir.join(TRIALS_FILE), &mut notes)?,
         record,
         notes,
     })

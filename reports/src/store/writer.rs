@@ -10,12 +10,13 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
-    COUNTERS_FILE, Event, EventLog, RECORD_FILE, RESULTS_FILE, SAMPLES_FILE, StoreError, counters,
-    latency, samples,
+    COUNTERS_FILE, Event, EventLog, RECORD_FILE, RESULTS_FILE, SAMPLES_FILE, StoreError,
+    TRIALS_FILE, counters, latency, samples, trials,
 };
 use crate::counters::CounterRow;
 use crate::record::{RunRecord, Sample, Side};
 use crate::result::Results;
+use crate::trials::Trial;
 
 /// An open run directory. Whatever a call was given has reached the kernel when it returns, so a killed process loses
 /// nothing; [`Writer::finish`] forces all of it to the disk.
@@ -24,6 +25,8 @@ pub struct Writer {
     dir: PathBuf,
     samples: File,
     counters: File,
+    /// Where the plan has experiments.
+    trials: Option<File>,
     events: EventLog,
     base: SystemTime,
     nanos_per_tick: f64,
@@ -50,10 +53,14 @@ impl Writer {
         replace_json(&dir.join(RECORD_FILE), head)?;
         let samples = table(&dir.join(SAMPLES_FILE), &samples::header())?;
         let counters = table(&dir.join(COUNTERS_FILE), &counters::header())?;
+        let trials = (!head.plan.experiments.is_empty())
+            .then(|| table(&dir.join(TRIALS_FILE), &trials::header()))
+            .transpose()?;
         Ok(Self {
             dir: dir.to_owned(),
             samples,
             counters,
+            trials,
             events: EventLog::open(dir)?,
             base: base.into(),
             nanos_per_tick: head.nanos_per_tick,
@@ -89,6 +96,20 @@ impl Writer {
         self.counters
             .write_all(&self.text)
             .map_err(StoreError::io("append to", &self.dir.join(COUNTERS_FILE)))
+    }
+
+    /// Appends what a repetition of an experiment brought.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn trials(&mut self, trials: &[Trial]) -> Result<(), StoreError> {
+        let Some(file) = &mut self.trials else {
+            return Ok(());
+        };
+        self.text.clear();
+        trials::format(&mut self.text, trials);
+        file.write_all(&self.text)
+            .map_err(StoreError::io("append to", &self.dir.join(TRIALS_FILE)))
     }
 
     /// Appends one event to the audit log.
@@ -140,6 +161,11 @@ impl Writer {
         self.counters
             .sync_all()
             .map_err(StoreError::io("sync", &self.dir.join(COUNTERS_FILE)))?;
+        if let Some(trials) = &self.trials {
+            trials
+                .sync_all()
+                .map_err(StoreError::io("sync", &self.dir.join(TRIALS_FILE)))?;
+        }
         self.events.sync()?;
         replace_json(&self.dir.join(RESULTS_FILE), results)?;
         self.record(record)
@@ -158,7 +184,11 @@ fn table(path: &Path, header: &str) -> Result<File, StoreError> {
     Ok(file)
 }
 
-fn replace_json(path: &Path, value: &impl Serialize) -> Result<(), StoreError> {
+/// [`replace_file`] with a value as JSON.
+///
+/// # Errors
+/// As there.
+pub fn replace_json(path: &Path, value: &impl Serialize) -> Result<(), StoreError> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|source| StoreError::Json {
         path: path.to_owned(),
         source,

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use vtax_scenarios::plan::{Cell, ClaimOver};
-use vtax_workloads::Family;
 
 use super::{Judgement, Measured, outlook, position, words};
 use crate::record::{NotMeasured, RunRecord};
@@ -36,12 +35,39 @@ pub fn headline(
     measured: &[Measured<'_>],
     judgements: &[Judgement],
 ) -> Headline {
+    let over = record.plan.claim.over;
+    let takes = |cell: &Cell| decides(cell, over);
+    over_cells(record, measured, judgements, &takes, over.words())
+}
+
+/// Judges each workload by itself, where the claim asks for it.
+#[must_use]
+pub fn classes(
+    record: &RunRecord,
+    measured: &[Measured<'_>],
+    judgements: &[Judgement],
+) -> Vec<Headline> {
+    let names = record.plan.judged_workloads();
+    let class = |name: &&str| {
+        let takes = |cell: &Cell| cell.workload.name == *name && decides(cell, ClaimOver::All);
+        over_cells(record, measured, judgements, &takes, name)
+    };
+    names.iter().map(class).collect()
+}
+
+fn over_cells(
+    record: &RunRecord,
+    measured: &[Measured<'_>],
+    judgements: &[Judgement],
+    takes: &dyn Fn(&Cell) -> bool,
+    work: &str,
+) -> Headline {
     let claim = &record.plan.claim;
     let mut cells = Deciding::default();
     for judged in measured.iter().zip(judgements) {
         if judged.1.verdict == Verdict::Cost {
             cells.costs += 1;
-        } else if decides(judged.0.cell, claim.over) {
+        } else if takes(judged.0.cell) {
             cells.sort_in(judged);
         }
     }
@@ -51,25 +77,20 @@ pub fn headline(
     let mean = combine(&parts);
     let ratio = mean.map(|mean| mean.interval(confidence));
     let (verdict, sentence) = match mean.zip(ratio) {
-        None => cells.without_ratio(claim.ratio, claim.over),
+        None => cells.without_ratio(claim.ratio, work),
         Some((mean, ratio)) => {
             let verdict = cells.verdict(&ratio, claim.ratio);
             let found = cells.found(&mean, &ratio, claim.ratio, verdict);
-            let subject = format!("run {} at", over(claim.over));
+            let subject = format!("run {work} at");
             (verdict, format!("This host's guests {subject} {found}"))
         }
     };
-    let nested = record
-        .host
-        .nested_under
-        .as_ref()
-        .map_or(String::new(), |hypervisor| {
-            format!(" — native here is itself a virtual machine under {hypervisor}")
-        });
+    let nested = nested(record);
     Headline {
         threshold: claim.ratio,
-        over: over(claim.over).to_owned(),
+        over: work.to_owned(),
         ratio,
+        finding: None,
         verdict,
         sentence: format!("{sentence}{nested}.{}", cells.remarks(claim.ratio)),
     }
@@ -80,22 +101,18 @@ fn decides(cell: &Cell, over: ClaimOver) -> bool {
     let Some((_, workload)) = vtax_workloads::find(&cell.workload.name) else {
         return false;
     };
-    if Question::of(workload.name) != Question::Ratio {
-        return false;
-    }
-    match over {
-        ClaimOver::Cpu => workload.family == Family::Cpu,
-        ClaimOver::Memory => workload.family == Family::Memory,
-        ClaimOver::All => workload.family != Family::Diagnostic,
-    }
+    Question::of(workload.name) == Question::Ratio && over.takes(workload.family)
 }
 
-fn over(over: ClaimOver) -> &'static str {
-    match over {
-        ClaimOver::Cpu => "CPU-bound work",
-        ClaimOver::Memory => "memory-bound work",
-        ClaimOver::All => "all work",
-    }
+/// What a reader of the sentence must know where the host is itself a guest.
+pub(super) fn nested(record: &RunRecord) -> String {
+    record
+        .host
+        .nested_under
+        .as_ref()
+        .map_or(String::new(), |hypervisor| {
+            format!(" — native here is itself a virtual machine under {hypervisor}")
+        })
 }
 
 /// The cell's ratio as far as it is believed.
@@ -184,12 +201,8 @@ impl<'a> Deciding<'a> {
     }
 
     /// Verdict and sentence, without the full stop, where no cell that decides has a ratio.
-    fn without_ratio(&self, threshold: f64, over_what: ClaimOver) -> (Verdict, String) {
-        let claim = format!(
-            "{} of native on {}",
-            words::threshold(threshold),
-            over(over_what)
-        );
+    fn without_ratio(&self, threshold: f64, work: &str) -> (Verdict, String) {
+        let claim = format!("{} of native on {work}", words::threshold(threshold));
         if !self.unfinished.is_empty() {
             let sentence = format!(
                 "Whether this host's guests reach {claim} is undecided: none of {} has two boots that count",
@@ -206,7 +219,7 @@ impl<'a> Deciding<'a> {
         }
         let reason = match self.failed.first().or(self.not_testable.first()) {
             Some((_, judgement)) => judgement.reason.trim_end_matches('.').to_owned(),
-            None => format!("no cell of this scenario is {}", over(over_what)),
+            None => format!("no cell of this scenario is {work}"),
         };
         let sentence =
             format!("Whether this host's guests reach {claim} cannot be tested here: {reason}");

@@ -1,12 +1,15 @@
 //! Verdicts on a claim, for a cell and for the whole run. Four there are: *holds*, *refuted*, *undecided* and *not
 //! testable*, each with its reason in words.
 
+mod bound;
 mod headline;
 pub mod words;
 
 use std::time::Duration;
 
-pub use headline::headline;
+pub use bound::shown;
+pub(crate) use bound::{aside, compared, figure, metric, not_testable, parts};
+pub use headline::{classes, headline};
 use vtax_scenarios::plan::{Cell, DiskBacking};
 
 use crate::devices::is_on_disk;

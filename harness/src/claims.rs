@@ -1,0 +1,195 @@
+//! A suite of claims: each is run as the scenario that it is, one after another, in a run directory of its own.
+//!
+//! ```text
+//! [Testable claim] ──run──► Results ──► ClaimResult ─┐
+//! [untestable claim, why] ──────────────────────────┴─► Suite ──► claims.json, report.html
+//! ```
+//!
+//! Both files are written anew after every claim, so that a suite that is killed has lost nothing but the claim under way.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use vtax_reports::claims::{ClaimResult, Suite};
+use vtax_reports::html::{HtmlError, claims::render};
+use vtax_reports::store::{CLAIMS_FILE, REPORT_FILE, StoreError, replace_file, replace_json};
+use vtax_scenarios::plan::{Form, HostFacts, Plan};
+use vtax_scenarios::{host, plan};
+
+use crate::host::fingerprint::fingerprint;
+use crate::host::root::HostRoot;
+use crate::progress::{Progress, Talk};
+use crate::run::{Job, RunError, run as measure};
+
+/// A claim, and whether this host can test it.
+#[derive(Debug)]
+pub struct Claim {
+    /// Its scenario, resolved.
+    pub plan: Plan,
+    /// Cells that this host cannot run; or why it cannot test the claim at all.
+    pub lacking: Result<BTreeMap<u32, String>, String>,
+}
+
+impl Claim {
+    /// Looks at what the claim needs of the host.
+    #[must_use]
+    pub fn new(plan: Plan, facts: &HostFacts) -> Self {
+        let plan = plan.settled(facts);
+        let lacking = lacking(&plan, facts);
+        Self { plan, lacking }
+    }
+
+    /// How many intervals it adds to the suite's.
+    #[must_use]
+    pub fn intervals(&self) -> usize {
+        self.lacking.as_ref().map_or(0, |_| self.plan.verdicts())
+    }
+
+    /// What it takes at most.
+    #[must_use]
+    pub fn budget_nanos(&self) -> u64 {
+        self.lacking.as_ref().map_or(0, |_| self.plan.budget_nanos)
+    }
+}
+
+fn lacking(plan: &Plan, facts: &HostFacts) -> Result<BTreeMap<u32, String>, String> {
+    if let Form::NotTestable(why) = &plan.claim.form {
+        return Err(why.clone());
+    }
+    let lacks = host::check(plan, facts);
+    let lacks: BTreeMap<u32, String> = (0..)
+        .zip(&lacks)
+        .filter_map(|(cell, lack)| Some((cell, lack.as_ref()?.to_string())))
+        .collect();
+    let can = |cell: &plan::Cell| !lacks.contains_key(&cell.id);
+    let testable = match &plan.claim.form {
+        Form::Compare(compare) => compare
+            .pairs(&plan.cells)
+            .iter()
+            .any(|(of, against)| can(of) && can(against)),
+        Form::Metric(_) => true,
+        _ => plan.cells.iter().any(can),
+    };
+    match lacks.values().next() {
+        Some(why) if !testable => Err(why.clone()),
+        _ => Ok(lacks),
+    }
+}
+
+/// What to test and where to put it.
+#[derive(Debug)]
+pub struct SuiteJob<'a> {
+    /// The claims, in the order in which they are tested.
+    pub claims: &'a [Claim],
+    /// The suite's directory; must not hold one yet.
+    pub dir: &'a Path,
+    /// The command line, for the records.
+    pub command: Vec<String>,
+    /// Set when the user wants to stop.
+    pub stop: &'a AtomicBool,
+    /// How much is said meanwhile.
+    pub talk: Talk,
+}
+
+/// Tests all claims.
+///
+/// # Errors
+/// [`RunError`]: nothing can be measured here, or a directory cannot be written.
+pub fn run(suite: &SuiteJob<'_>) -> Result<Suite, RunError> {
+    let intervals = suite.claims.iter().map(Claim::intervals).sum();
+    let mut results = Suite::new(
+        env!("CARGO_PKG_VERSION"),
+        jiff::Timestamp::now().to_string(),
+        fingerprint(&HostRoot::default()),
+        intervals,
+    );
+    if suite.dir.join(CLAIMS_FILE).exists() {
+        let occupied = StoreError::Occupied(suite.dir.to_owned());
+        return Err(RunError::Directory(occupied));
+    }
+    create(suite.dir)?;
+    let mut left: u64 = suite.claims.iter().map(Claim::budget_nanos).sum();
+    for (number, claim) in (1..).zip(suite.claims) {
+        let result = match &claim.lacking {
+            Err(why) => ClaimResult::untested(&claim.plan, why.clone()),
+            Ok(_) if suite.stop.load(Ordering::Relaxed) => ClaimResult::not_begun(&claim.plan),
+            Ok(lacking) => {
+                suite.say(number, claim, left);
+                left -= claim.plan.budget_nanos;
+                one(suite, claim, lacking.clone())?
+            }
+        };
+        suite.told(&result);
+        results.claims.push(result);
+        results.interrupted = suite.stop.load(Ordering::Relaxed);
+        write(suite.dir, &results)?;
+    }
+    Ok(results)
+}
+
+/// Tests one claim.
+fn one(
+    suite: &SuiteJob<'_>,
+    claim: &Claim,
+    not_testable: BTreeMap<u32, String>,
+) -> Result<ClaimResult, RunError> {
+    let start = Instant::now();
+    let id = claim.plan.scenario.as_str();
+    let results = measure(
+        Job {
+            plan: &claim.plan,
+            not_testable,
+            dir: &suite.dir.join(id),
+            command: suite.command.clone(),
+            stop: suite.stop,
+        },
+        &Progress::new(suite.talk),
+    )?;
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(ClaimResult::measured(&claim.plan, &results, id, seconds))
+}
+
+/// Makes the suite's directory.
+fn create(dir: &Path) -> Result<(), RunError> {
+    std::fs::create_dir_all(dir).map_err(|source| {
+        RunError::Directory(StoreError::Io {
+            action: "create",
+            path: dir.to_owned(),
+            source,
+        })
+    })
+}
+
+/// Writes what is known of the suite so far.
+fn write(dir: &Path, suite: &Suite) -> Result<(), RunError> {
+    replace_json(&dir.join(CLAIMS_FILE), suite)?;
+    let page = render(suite).map_err(|error: HtmlError| RunError::Html(error))?;
+    Ok(replace_file(&dir.join(REPORT_FILE), page.as_bytes())?)
+}
+
+impl SuiteJob<'_> {
+    /// Which claim is next, and how long it may take.
+    fn say(&self, number: usize, claim: &Claim, left_nanos: u64) {
+        if self.talk != Talk::Quiet {
+            let time = |nanos| vtax_reports::verdict::words::duration(Duration::from_nanos(nanos));
+            anstream::eprintln!(
+                "[{number}/{}] {}: up to {}; the whole suite ends within {}",
+                self.claims.len(),
+                claim.plan.scenario,
+                time(claim.plan.budget_nanos),
+                time(left_nanos),
+            );
+        }
+    }
+
+    /// What a claim came to.
+    fn told(&self, result: &ClaimResult) {
+        if self.talk != Talk::Quiet && result.evidence.is_some() {
+            let outcome = vtax_reports::export::figures::Outcome::of_verdict(result.whole.verdict);
+            let figure = result.whole.figure().unwrap_or_default();
+            anstream::eprintln!("      {} {} {figure}", outcome.sign(), outcome.word());
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! `vtax claims`: the published claims, each with a verdict and its evidence.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use vtax_reports::claims::{Suite, confidence};
+use vtax_reports::export::terminal;
+use vtax_reports::store::REPORT_FILE;
+use vtax_scenarios::{Loaded, Overrides, claims, explain, explain_claim};
+
+use super::exit::{self, Failure};
+use super::output::width;
+use super::run::{alone, default_dir, duration, stop_on_signals};
+use super::source;
+use crate::claims::{Claim, SuiteJob, run as test};
+use crate::progress::Talk;
+
+#[derive(Debug, Args)]
+pub struct ClaimsArgs {
+    /// Claims by their names, or scenario files of yours; by default all claims that ship.
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// List the claims that ship, and test none.
+    #[arg(long, conflicts_with_all = ["ids", "explain"])]
+    list: bool,
+    /// Say how this claim is decided, and why by that threshold; test none.
+    #[arg(long, value_name = "ID", conflicts_with = "ids")]
+    explain: Option<String>,
+    /// Directory to make for the suite; each claim gets its run directory below it.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Seed of every random choice, in place of the scenarios'.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Wall-clock budget of the whole suite such as `5min`, in place of the claims' own, which then shrink or grow alike.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    budget: Option<u64>,
+    /// Print the results as one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &ClaimsArgs, talk: Talk) -> Result<ExitCode, Failure> {
+    if args.list {
+        return list();
+    }
+    if let Some(id) = &args.explain {
+        let plan = source::load(id, &Overrides::default())?.plan;
+        let mut text = explain_claim(&plan);
+        if plan.verdicts() > 0 {
+            text += &format!("\n{}", explain(&plan));
+        }
+        write!(anstream::stdout(), "{text}").context("writing to stdout")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let claims = claims_to_test(args)?;
+    let stop = stop_on_signals()?;
+    let _alone = alone()?;
+    super::host::recover()?;
+    let dir = match &args.out {
+        Some(dir) => dir.clone(),
+        None => default_dir("claims")?,
+    };
+    let suite = test(&SuiteJob {
+        claims: &claims,
+        dir: &dir,
+        command: std::env::args().collect(),
+        stop: &stop,
+        talk,
+    })?;
+    show(&suite, args.json)?;
+    if talk != Talk::Quiet {
+        anstream::eprintln!("report: {}", dir.join(REPORT_FILE).display());
+    }
+    Ok(code(&suite))
+}
+
+fn list() -> Result<ExitCode, Failure> {
+    let mut out = anstream::stdout();
+    for claim in claims() {
+        let plan = claim.load(&Overrides::default())?.plan;
+        writeln!(out, "{:24} {}", claim.name, plan.claim.words).context("writing to stdout")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Loads the claims twice: how many intervals there are says what confidence each needs.
+fn claims_to_test(args: &ClaimsArgs) -> Result<Vec<Claim>, Failure> {
+    let shipped = || claims().iter().map(|claim| claim.name.to_owned()).collect();
+    let ids: Vec<String> = if args.ids.is_empty() {
+        shipped()
+    } else {
+        args.ids.clone()
+    };
+    let facts = source::facts();
+    let load = |id: &String, overrides: &Overrides| -> Result<Claim, Failure> {
+        let Loaded { plan, .. } = source::load(id, overrides)?;
+        Ok(Claim::new(plan, &facts))
+    };
+    let first: Vec<Claim> = ids
+        .iter()
+        .map(|id| load(id, &Overrides::default()))
+        .collect::<Result<_, _>>()?;
+    let mut names = BTreeSet::new();
+    for claim in &first {
+        if !names.insert(claim.plan.scenario.as_str()) {
+            return Err(Failure::usage(anyhow!(
+                "two of these claims are called {}: each needs a name and a run directory of its own",
+                claim.plan.scenario
+            )));
+        }
+    }
+    let intervals: usize = first.iter().map(Claim::intervals).sum();
+    let in_all: u64 = first.iter().map(Claim::budget_nanos).sum();
+    ids.iter()
+        .zip(&first)
+        .map(|(id, claim)| {
+            let share = args.budget.map(|budget| {
+                let share = u128::from(claim.plan.budget_nanos) * u128::from(budget)
+                    / u128::from(in_all.max(1));
+                u64::try_from(share).unwrap_or(u64::MAX).max(1)
+            });
+            let overrides = Overrides {
+                seed: args.seed,
+                budget_nanos: share,
+                confidence: Some(confidence(intervals)),
+                ..Overrides::default()
+            };
+            load(id, &overrides)
+        })
+        .collect()
+}
+
+fn show(suite: &Suite, json: bool) -> Result<(), Failure> {
+    let mut out = anstream::stdout();
+    let text = if json {
+        serde_json::to_string_pretty(suite).context("encoding the results")?
+    } else {
+        format!(
+            "{}\n{}\n{}",
+            terminal::claims(suite, width(), true),
+            suite.sentence(),
+            suite.promise()
+        )
+    };
+    Ok(writeln!(out, "{text}").context("writing to stdout")?)
+}
+
+/// The exit code that stands for a suite.
+fn code(suite: &Suite) -> ExitCode {
+    ExitCode::from(if suite.interrupted {
+        exit::INTERRUPTED
+    } else if suite.claims.iter().any(|claim| claim.failed) {
+        exit::FAILED
+    } else {
+        exit::of_verdict(suite.verdict())
+    })
+}

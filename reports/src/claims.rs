@@ -1,0 +1,255 @@
+//! A suite of claims: what each came to, and what may be said of all of them together.
+//!
+//! ```text
+//! Plan + Results of each claim ──► ClaimResult ──► Suite ──► claims.json, the first page, the table
+//! ```
+//!
+//! The family-wise rule: with m intervals in a suite each has confidence 1 − 0.05 / m (Bonferroni), so that with probability
+//! 95 % or more all of them hold what they should, and no verdict of the suite is wrong. m is settled before anything is
+//! measured.
+
+use serde::{Deserialize, Serialize};
+use vtax_scenarios::plan::{Bound, Form, Plan, Unit};
+
+use crate::record::{HostFingerprint, SCHEMA};
+use crate::result::{Finding, Headline, Interval, Results, Verdict};
+use crate::verdict::{parts, shown};
+
+/// The probability with which no verdict of a suite is wrong.
+pub const FAMILY_CONFIDENCE: f64 = 0.95;
+
+/// The confidence of each of `intervals` intervals of a suite.
+#[must_use]
+pub fn confidence(intervals: usize) -> f64 {
+    1.0 - (1.0 - FAMILY_CONFIDENCE) / intervals.max(1) as f64
+}
+
+/// One verdict with its figure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// What it is about: the claim's words, or the name of a workload.
+    pub words: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The figure with its interval; `None` where nothing was measured.
+    pub finding: Option<Finding>,
+    /// The verdict in a sentence: what decided it, or what is missing.
+    pub sentence: String,
+}
+
+/// What a claim came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClaimResult {
+    /// Its name: the scenario's.
+    pub id: String,
+    /// The verdict on the claim as a whole.
+    #[serde(flatten)]
+    pub whole: Line,
+    /// The verdicts on its parts, where it has any.
+    pub parts: Vec<Line>,
+    /// Who published it.
+    pub source: String,
+    /// Why the threshold is what it is.
+    pub why: String,
+    /// Whether a guest failed.
+    pub failed: bool,
+    /// The folder of its run, below that of the suite; `None` where nothing was measured.
+    pub evidence: Option<String>,
+    /// What it took, in seconds.
+    pub seconds: f64,
+}
+
+/// A suite of claims, tested together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Suite {
+    /// Version of this object.
+    pub schema: u32,
+    /// Version of vtax that measured.
+    pub vtax_version: String,
+    /// Start, RFC 3339, UTC.
+    pub started: String,
+    /// Whether the user ended it before its time.
+    pub interrupted: bool,
+    /// The machine.
+    pub host: HostFingerprint,
+    /// How many intervals are tested together: settled before anything is measured.
+    pub intervals: usize,
+    /// Confidence of each of them.
+    pub confidence: f64,
+    /// The probability with which no verdict is wrong.
+    pub family_confidence: f64,
+    /// The claims, in the order in which they are tested.
+    pub claims: Vec<ClaimResult>,
+}
+
+impl Suite {
+    /// A suite before its first claim.
+    #[must_use]
+    pub fn new(version: &str, started: String, host: HostFingerprint, intervals: usize) -> Self {
+        Self {
+            schema: SCHEMA,
+            vtax_version: version.to_owned(),
+            started,
+            interrupted: false,
+            host,
+            intervals,
+            confidence: confidence(intervals),
+            family_confidence: FAMILY_CONFIDENCE,
+            claims: Vec::new(),
+        }
+    }
+
+    /// All its verdicts: of claims, and of their parts.
+    pub fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.claims
+            .iter()
+            .flat_map(|claim| std::iter::once(&claim.whole).chain(&claim.parts))
+    }
+
+    /// The verdict on all of them: refuted where one is, else undecided where one is, else holds where one does.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        [Verdict::Refuted, Verdict::Undecided, Verdict::Holds]
+            .into_iter()
+            .find(|verdict| self.lines().any(|line| line.verdict == *verdict))
+            .unwrap_or(Verdict::NotTestable)
+    }
+
+    /// The suite in one sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let count = |verdict| {
+            let of_it = |claim: &&ClaimResult| claim.whole.verdict == verdict;
+            self.claims.iter().filter(of_it).count()
+        };
+        let parts = [
+            (count(Verdict::Holds), "hold"),
+            (count(Verdict::Refuted), "refuted"),
+            (count(Verdict::Undecided), "undecided"),
+            (count(Verdict::NotTestable), "not testable here"),
+        ];
+        let told: Vec<String> = parts
+            .into_iter()
+            .filter(|&(number, _)| number > 0)
+            .map(|(number, what)| match (number, what) {
+                (1, "hold") => "1 holds".to_owned(),
+                _ => format!("{number} {what}"),
+            })
+            .collect();
+        let claims = self.claims.len();
+        let claims = if claims == 1 {
+            "1 claim".to_owned()
+        } else {
+            format!("{claims} claims")
+        };
+        format!("Of {claims} {}.", told.join(", "))
+    }
+
+    /// What may be said of all verdicts together, in one sentence.
+    #[must_use]
+    pub fn promise(&self) -> String {
+        format!(
+            "{} intervals are tested together, a number that was settled before anything was measured; each has confidence \
+             {} % (Bonferroni), so that with probability {} % or more no verdict here is wrong.",
+            self.intervals,
+            (self.confidence * 1e6).round() / 1e4,
+            self.family_confidence * 100.0
+        )
+    }
+}
+
+impl Line {
+    /// The figure with its interval: `104.2 % [103.1, 105.3]`.
+    #[must_use]
+    pub fn figure(&self) -> Option<String> {
+        self.finding.as_ref().map(shown)
+    }
+
+    /// The figure and its interval apart, and the threshold.
+    pub(crate) fn figures(&self) -> Option<(String, String, String)> {
+        let finding = self.finding.as_ref()?;
+        let (value, ends) = parts(&finding.interval, finding.unit, finding.bound);
+        Some((value, ends, threshold(finding)))
+    }
+
+    fn of(words: &str, headline: &Headline) -> Self {
+        let share = |ratio: Interval| Finding {
+            what: format!("{}, guest as a share of native", headline.over),
+            unit: Unit::Share,
+            interval: ratio,
+            bound: Bound::AtLeast(headline.threshold),
+        };
+        Self {
+            words: words.to_owned(),
+            verdict: headline.verdict,
+            finding: headline.finding.clone().or(headline.ratio.map(share)),
+            sentence: headline.sentence.clone(),
+        }
+    }
+}
+
+/// `at least 97 %`.
+pub(crate) fn threshold(finding: &Finding) -> String {
+    finding.bound.text(finding.unit).replace('%', " %")
+}
+
+impl ClaimResult {
+    /// What a run says of its claim. `evidence` is the folder of the run.
+    #[must_use]
+    pub fn measured(plan: &Plan, results: &Results, evidence: &str, seconds: f64) -> Self {
+        Self {
+            whole: Line::of(words(plan), &results.headline),
+            parts: results
+                .classes
+                .iter()
+                .map(|class| Line::of(&class.over, class))
+                .collect(),
+            failed: results.cells.iter().any(|cell| cell.failed)
+                || results.experiments.iter().any(|it| it.failed),
+            evidence: Some(evidence.to_owned()),
+            seconds,
+            ..Self::untested(plan, String::new())
+        }
+    }
+
+    /// A claim that nothing was measured for, and why.
+    #[must_use]
+    pub fn untested(plan: &Plan, why: String) -> Self {
+        Self {
+            id: plan.scenario.clone(),
+            whole: Line {
+                words: words(plan).to_owned(),
+                verdict: Verdict::NotTestable,
+                finding: None,
+                sentence: why,
+            },
+            parts: Vec::new(),
+            source: plan.claim.source.clone(),
+            why: plan.claim.why.clone(),
+            failed: false,
+            evidence: None,
+            seconds: 0.0,
+        }
+    }
+
+    /// A claim whose turn did not come before the user ended the suite.
+    #[must_use]
+    pub fn not_begun(plan: &Plan) -> Self {
+        let mut claim = Self::untested(
+            plan,
+            "The suite was interrupted before its turn.".to_owned(),
+        );
+        if !matches!(plan.claim.form, Form::NotTestable(_)) {
+            claim.whole.verdict = Verdict::Undecided;
+        }
+        claim
+    }
+}
+
+fn words(plan: &Plan) -> &str {
+    if plan.claim.words.is_empty() {
+        &plan.description
+    } else {
+        &plan.claim.words
+    }
+}
