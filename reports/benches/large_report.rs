@@ -252,5 +252,6 @@ fn record(cells: u32) -> RunRecord {
         counters_unavailable: BTreeMap::new(),
         unit_costs: BTreeMap::new(),
         not_measured: BTreeMap::new(),
+        resumed: Vec::new(),
     }
 }

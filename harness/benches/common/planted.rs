@@ -100,6 +100,7 @@ pub fn measure(rig: &Rig, planted: Planted<'_>) -> anyhow::Result<Outcome> {
         counters_unavailable,
         unit_costs,
         not_measured: std::collections::BTreeMap::new(),
+        resumed: Vec::new(),
     };
     let results = estimate(&record, &samples, &LatencyLog::default(), &counters);
     let cell = results.cells.into_iter().next();

@@ -16,6 +16,7 @@ mod counters;
 mod events;
 mod latency;
 mod reader;
+mod resume;
 mod samples;
 mod writer;
 
@@ -28,7 +29,8 @@ use crate::record::Side;
 
 pub use events::{Event, EventLog};
 pub use latency::LatencyLog;
-pub use reader::{Run, read};
+pub use reader::{Run, read, read_record};
+pub use resume::{cut, events};
 pub use writer::{Writer, replace_file};
 
 /// The versioned record.
