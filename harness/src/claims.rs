@@ -143,6 +143,7 @@ fn one(
             not_testable,
             dir: &suite.dir.join(id),
             command: suite.command.clone(),
+            unfinished: None,
             stop: suite.stop,
         },
         &Progress::new(suite.talk),
