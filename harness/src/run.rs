@@ -125,6 +125,7 @@ pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
     experiments::run(
         &rig,
         job.plan,
+        &mut host,
         job.stop,
         job.plan.budget_nanos,
         &mut notebook,

@@ -1,7 +1,6 @@
 //! A guest that sleeps, and wakes now and then by its timer: what it takes of the host.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -12,7 +11,7 @@ use vtax_workloads::abi::{LATENCY_SLOTS, Op};
 use vtax_workloads::machine::RAM_BASE;
 
 use super::energy::Meter;
-use super::{ExperimentError, Outcome};
+use super::{ExperimentError, Outcome, pause};
 use crate::guest::Executor as _;
 use crate::guest::embedded::devices::Devices;
 use crate::guest::embedded::{self, Vm, VmConfig};
@@ -53,14 +52,6 @@ pub(super) fn repeat(
         Err(reason) => outcome.unavailable.push(("energy", reason)),
     }
     Ok(outcome)
-}
-
-/// Sleeps, in pieces, so that a user who wants to stop does not wait.
-fn pause(window: Duration, stop: &AtomicBool) {
-    let end = Instant::now() + window;
-    while Instant::now() < end && !stop.load(Ordering::Relaxed) {
-        sleep(Duration::from_millis(50).min(end.saturating_duration_since(Instant::now())));
-    }
 }
 
 /// The guest's window: CPU time of its vCPU's thread over the time that passes.

@@ -8,10 +8,17 @@
 
 mod boot;
 mod energy;
+mod guests;
 mod idle;
+mod isolation;
+mod ksm;
+mod quota;
+mod weights;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use vtax_reports::record::NotMeasured;
 use vtax_reports::store::StoreError;
@@ -22,7 +29,12 @@ use crate::guest::Failure;
 use crate::guest::embedded::VmError;
 use crate::guest::mailbox::MailboxError;
 use crate::guest::ram::RamError;
+use crate::host::cgroups::CgroupError;
+use crate::host::prepared::{KnobError, Prepared};
+use crate::host::root::ReadError;
 use crate::host::tsc::now_raw_nanos;
+use crate::neighbours::CrowdError;
+use crate::neighbours::footprint::FootprintError;
 use crate::notebook::Notebook;
 use crate::progress::Progress;
 use crate::rig::Rig;
@@ -53,6 +65,26 @@ pub enum ExperimentError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Guests in processes of their own.
+    #[error(transparent)]
+    Crowd(#[from] CrowdError),
+    /// What one of them takes of the host's memory.
+    #[error(transparent)]
+    Footprint(#[from] FootprintError),
+    /// The host cannot be set as the experiment needs it.
+    #[error(transparent)]
+    Knob(#[from] KnobError),
+    /// The host does not tell.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It does not come to an end.
+    #[error("{what} did not come to an end within {seconds} s")]
+    Silent {
+        /// What.
+        what: &'static str,
+        /// How long it had.
+        seconds: u64,
+    },
     /// Another guest of the same repetition failed first.
     #[error("another guest failed")]
     Aborted,
@@ -62,7 +94,13 @@ impl ExperimentError {
     /// For the record: a host that lacks something cannot test, anything else failed.
     fn why(&self) -> NotMeasured {
         match self {
-            Self::NotTestable(_) | Self::Ram(_) => NotMeasured::NotTestable(self.to_string()),
+            Self::NotTestable(_)
+            | Self::Ram(_)
+            | Self::Crowd(
+                CrowdError::Lacking { .. } | CrowdError::Cgroup(CgroupError::NoPlace(_)),
+            )
+            | Self::Knob(_)
+            | Self::Read(_) => NotMeasured::NotTestable(self.to_string()),
             _ => NotMeasured::Failed(self.to_string()),
         }
     }
@@ -86,11 +124,16 @@ pub struct Outcome {
 pub fn repeat(
     rig: &Rig,
     experiment: &Experiment,
+    host: &mut Prepared,
     stop: &AtomicBool,
 ) -> Result<Outcome, ExperimentError> {
     match experiment.kind {
         ExperimentKind::Boot => boot::repeat(rig, experiment),
         ExperimentKind::Idle => idle::repeat(rig, experiment, stop),
+        ExperimentKind::Weights => weights::repeat(rig, experiment, stop),
+        ExperimentKind::Quota => quota::repeat(rig, experiment, stop),
+        ExperimentKind::Isolation => isolation::repeat(rig, experiment, stop),
+        ExperimentKind::Ksm => ksm::repeat(rig, experiment, host, stop),
     }
 }
 
@@ -101,6 +144,7 @@ pub fn repeat(
 pub fn run(
     rig: &Rig,
     plan: &Plan,
+    host: &mut Prepared,
     stop: &AtomicBool,
     end_nanos: u64,
     notebook: &mut Notebook,
@@ -128,7 +172,7 @@ pub fn run(
             progress.boot(&experiment.label, left);
             left -= 1;
             notebook.experiment_started(now(), experiment, repetition)?;
-            match repeat(rig, experiment, stop) {
+            match repeat(rig, experiment, host, stop) {
                 // What was cut short says nothing.
                 Ok(_) if stop.load(Ordering::Relaxed) => {}
                 Ok(outcome) => {
@@ -152,6 +196,14 @@ pub fn run(
     }
     progress.finish();
     Ok(())
+}
+
+/// Sleeps, in pieces, so that a user who wants to stop does not wait.
+fn pause(window: Duration, stop: &AtomicBool) {
+    let end = Instant::now() + window;
+    while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+        sleep(Duration::from_millis(50).min(end.saturating_duration_since(Instant::now())));
+    }
 }
 
 fn trials(experiment: &Experiment, repetition: u32, outcome: &Outcome) -> Vec<Trial> {

@@ -8,7 +8,7 @@ use super::{Around, Crowd, CrowdError, Progress};
 use crate::rig::Rig;
 
 /// This very binary. The kernel resolves it in the new process, which is still a copy of this one then.
-const PROGRAM: &str = "/proc/self/exe";
+pub(crate) const PROGRAM: &str = "/proc/self/exe";
 
 /// A neighbour in the audit log.
 #[derive(Clone, Debug)]

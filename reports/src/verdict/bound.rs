@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vtax_scenarios::given;
-use vtax_scenarios::plan::{Bound, Compare, Form, MetricClaim, Unit};
+use vtax_scenarios::plan::{Bound, Compare, Form, MetricClaim, Scale, Unit};
 
 use super::headline::nested;
 use super::{Judgement, Measured, outlook, words};
@@ -259,7 +259,12 @@ pub(crate) fn metric(
                     bound: claim.bound,
                 };
                 let margin = (interval.value - nearest(&interval, claim.bound)).abs();
-                let verdict = position(&interval, claim.bound);
+                let mut planned = record.plan.experiments.iter();
+                let scale = planned
+                    .find(|it| it.id == experiment.id)
+                    .and_then(|it| it.kind.entry().metric(&claim.name))
+                    .map(|metric| metric.scale);
+                let verdict = judged_by(&interval, claim.bound, scale);
                 judged.push((verdict, margin, finding, *repetitions));
             }
             None => missing.push(lack(experiment, metric, &what(&experiment.label))),
@@ -295,6 +300,15 @@ pub(crate) fn metric(
     }
     let sentence = claimed(&finding, verdict, &further(&finding, margin, repetitions));
     headline(record, Some(finding), verdict, sentence)
+}
+
+/// As [`position`], but a forbidden event that has happened once refutes: the bound is for those that were not seen.
+fn judged_by(interval: &Interval, bound: Bound, scale: Option<Scale>) -> Verdict {
+    if scale == Some(Scale::Events) && interval.value > 0.0 {
+        Verdict::Refuted
+    } else {
+        position(interval, bound)
+    }
 }
 
 /// What an experiment without a figure leaves of the claim.
@@ -373,6 +387,18 @@ mod tests {
             assert_eq!(of(refuted), Verdict::Refuted, "{bound:?}");
             assert_eq!(of(undecided), Verdict::Undecided, "{bound:?}");
         }
+    }
+
+    #[test]
+    fn one_forbidden_event_refutes_whatever_the_bound() {
+        let of = |interval, scale| judged_by(&interval, Bound::AtMost(0.01), Some(scale));
+        let once = || interval(1e-5, 5e-4, 3e-3);
+        assert_eq!(of(once(), Scale::Events), Verdict::Refuted);
+        assert_eq!(of(once(), Scale::Linear), Verdict::Holds);
+        let never = interval(0.0, 0.0, 2e-3);
+        assert_eq!(of(never, Scale::Events), Verdict::Holds);
+        let too_few = interval(0.0, 0.0, 0.02);
+        assert_eq!(of(too_few, Scale::Events), Verdict::Undecided);
     }
 
     #[test]

@@ -8,7 +8,14 @@ const SECOND: u64 = 1_000_000_000;
 
 impl ExperimentKind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Boot, Self::Idle];
+    pub const ALL: [Self; 6] = [
+        Self::Boot,
+        Self::Idle,
+        Self::Weights,
+        Self::Quota,
+        Self::Isolation,
+        Self::Ksm,
+    ];
 
     /// What is known of it.
     #[must_use]
@@ -16,6 +23,10 @@ impl ExperimentKind {
         match self {
             Self::Boot => &BOOT,
             Self::Idle => &IDLE,
+            Self::Weights => &WEIGHTS,
+            Self::Quota => &QUOTA,
+            Self::Isolation => &ISOLATION,
+            Self::Ksm => &KSM,
         }
     }
 }
@@ -102,4 +113,210 @@ static IDLE: Entry = Entry {
         },
     ],
     nanos: |experiment| 2 * experiment.param("window") + SECOND / 20,
+};
+
+static WEIGHTS: Entry = Entry {
+    name: "weights",
+    help: "Two guests that compute without end on one CPU, each in a control group with a weight: what each gets.",
+    params: &[
+        weight("first", 200),
+        weight("second", 100),
+        Param {
+            name: "window",
+            help: "How long they are watched in each repetition.",
+            kind: ParamKind::Duration,
+            default: 4 * SECOND / 10,
+            min: SECOND / 10,
+            max: 60 * SECOND,
+        },
+    ],
+    metrics: &[
+        Metric {
+            name: "share",
+            unit: Unit::Share,
+            scale: Scale::Linear,
+            help: "The first one's share of the CPU time that both have, over the share that its weight entitles it to.",
+        },
+        Metric {
+            name: "lesser-share",
+            unit: Unit::Share,
+            scale: Scale::Linear,
+            help: "The same of the second: where its weight is the smaller one, a small error of the shares is a large one of \
+                   its own.",
+        },
+        Metric {
+            name: "work",
+            unit: Unit::Share,
+            scale: Scale::Linear,
+            help: "The first one's share of the work that both do, over the share that its weight entitles it to: not as the \
+                   kernel counts, but as the guests do.",
+        },
+    ],
+    nanos: |experiment| experiment.param("window") + SECOND / 5,
+};
+
+const fn weight(name: &'static str, default: u64) -> Param {
+    Param {
+        name,
+        help: "Weight of a guest's control group; 100 is what a group has by default.",
+        kind: ParamKind::Count,
+        default,
+        min: 1,
+        max: 10_000,
+    }
+}
+
+static QUOTA: Entry = Entry {
+    name: "quota",
+    help: "Two guests that compute without end on one CPU, one of which may have a share of it and no more.",
+    params: &[
+        Param {
+            name: "percent",
+            help: "The share of one CPU that it may have, in per cent.",
+            kind: ParamKind::Count,
+            default: 10,
+            min: 1,
+            max: 99,
+        },
+        Param {
+            name: "window",
+            help: "How long they are watched in each repetition: whole periods of the quota, which are of 100 ms.",
+            kind: ParamKind::Duration,
+            default: SECOND,
+            min: SECOND / 10,
+            max: 60 * SECOND,
+        },
+    ],
+    metrics: &[
+        Metric {
+            name: "used",
+            unit: Unit::Share,
+            scale: Scale::Linear,
+            help: "CPU time that the capped guest had, over what its quota lets it have in the time that passed.",
+        },
+        Metric {
+            name: "left",
+            unit: Unit::Share,
+            scale: Scale::Linear,
+            help: "CPU time that the other guest had, over what the quota leaves of the CPU. Other processes take of it too.",
+        },
+    ],
+    nanos: |experiment| experiment.param("window") + SECOND / 5,
+};
+
+static ISOLATION: Entry = Entry {
+    name: "isolation",
+    help: "Guests whose page tables lead beyond their memory, to where their VMM has memory of its own: half of them read, half \
+           of them write there.",
+    params: &[Param {
+        name: "attempts",
+        help: "How many guests try it in each repetition, one after the other.",
+        kind: ParamKind::Count,
+        default: 100,
+        min: 1,
+        max: 10_000,
+    }],
+    metrics: &[Metric {
+        name: "escape",
+        unit: Unit::Share,
+        scale: Scale::Events,
+        help: "Attempts that were not stopped, or changed the VMM's memory.",
+    }],
+    nanos: |experiment| SECOND / 20 + experiment.param("attempts") * (SECOND / 400),
+};
+
+static KSM: Entry = Entry {
+    name: "ksm",
+    help: "Like guests that do nothing, whose equal pages the kernel merges (KSM): what that saves until it settles, and what it \
+           costs.",
+    params: &[
+        Param {
+            name: "guests",
+            help: "How many.",
+            kind: ParamKind::Count,
+            default: 8,
+            min: 1,
+            max: 200,
+        },
+        Param {
+            name: "memory",
+            help: "RAM of each, a multiple of 2 MiB.",
+            kind: ParamKind::Bytes,
+            default: 256 << 20,
+            min: 16 << 20,
+            max: 1 << 40,
+        },
+        Param {
+            name: "zero-percent",
+            help: "Pages of zeros, in per cent of each guest's memory.",
+            kind: ParamKind::Count,
+            default: 5,
+            min: 0,
+            max: 100,
+        },
+        Param {
+            name: "common-percent",
+            help: "Pages that all guests have alike, as kernel text and shared libraries are, in per cent. The rest is each one's \
+                   own.",
+            kind: ParamKind::Count,
+            default: 32,
+            min: 0,
+            max: 100,
+        },
+        Param {
+            name: "pages-to-scan",
+            help: "How many pages KSM looks at before it sleeps.",
+            kind: ParamKind::Count,
+            default: 20_000,
+            min: 1,
+            max: u32::MAX as u64,
+        },
+        Param {
+            name: "sleep",
+            help: "How long it sleeps; whole milliseconds.",
+            kind: ParamKind::Duration,
+            default: SECOND / 100,
+            min: SECOND / 1000,
+            max: 60 * SECOND,
+        },
+    ],
+    metrics: &[
+        Metric {
+            name: "saved",
+            unit: Unit::Share,
+            scale: Scale::Linear,
+            help: "Memory that KSM saves once it has settled, as a share of what the guests' RAM took before.",
+        },
+        Metric {
+            name: "gain",
+            unit: Unit::Share,
+            scale: Scale::Log,
+            help: "Guest RAM that fits into the host's memory with KSM over what fits without.",
+        },
+        Metric {
+            name: "settled",
+            unit: Unit::Nanos,
+            scale: Scale::Log,
+            help: "From the moment at which KSM is turned on until it saves no more in three passes over the memory.",
+        },
+        Metric {
+            name: "ksmd",
+            unit: Unit::Nanos,
+            scale: Scale::Linear,
+            help: "CPU time of the kernel's thread that merges until then, the three passes included.",
+        },
+        Metric {
+            name: "break",
+            unit: Unit::Nanos,
+            scale: Scale::Linear,
+            help: "What the first write to a merged page takes more than the next one: the page gets its own copy again.",
+        },
+    ],
+    nanos: |experiment| {
+        let pages = experiment.param("guests") * (experiment.param("memory") >> 12);
+        // Filling, merging, and three passes more; ksmd shares its CPU with others and is nice to them.
+        SECOND / 2
+            + pages * 60_000
+            + pages / experiment.param("pages-to-scan").max(1) * 6 * experiment.param("sleep")
+    },
 };

@@ -22,6 +22,14 @@ pub enum ExperimentKind {
     Boot,
     /// A guest that does nothing.
     Idle,
+    /// Two guests with CPU weights on one CPU.
+    Weights,
+    /// A guest with a CPU quota beside one without, on one CPU.
+    Quota,
+    /// Guests that reach beyond their memory.
+    Isolation,
+    /// Like guests whose equal pages are merged.
+    Ksm,
 }
 
 /// What is known of a kind.

@@ -1,0 +1,105 @@
+//! Experiments with several guests: each kind brings values that this host's physics allow.
+
+use serde_json::Value;
+use vtax_tests::Stage;
+
+const SCENARIO: &str = r#"schema = 1
+name = "several"
+
+[measure]
+budget = "30s"
+
+[claim]
+words = "No guest gets beyond its memory."
+metric = { experiment = "isolation", name = "escape", at-most = "20%" }
+
+[[experiment]]
+kind = "weights"
+repetitions = 2
+params = { first = 1000 }
+
+[[experiment]]
+kind = "quota"
+repetitions = 2
+params = { percent = 20 }
+
+[[experiment]]
+kind = "isolation"
+repetitions = 2
+params = { attempts = 20 }
+
+[[experiment]]
+kind = "ksm"
+repetitions = 2
+params = { guests = 3, memory = "16MiB", zero-percent = 20, common-percent = 40 }
+"#;
+
+/// The values of a metric in `trials.csv`, points of time series left out.
+fn values(trials: &str, metric: &str) -> Vec<f64> {
+    let mut lines = trials.lines();
+    let header: Vec<&str> = lines
+        .next()
+        .expect("trials.csv has a header")
+        .split(',')
+        .collect();
+    let column = |name: &str| {
+        header
+            .iter()
+            .position(|it| *it == name)
+            .expect("the column is there")
+    };
+    let (named, at, value) = (column("metric"), column("at_nanos"), column("value"));
+    lines
+        .map(|line| line.split(',').collect::<Vec<&str>>())
+        .filter(|row| row[named] == metric && row[at].is_empty())
+        .map(|row| row[value].parse().expect("a value is a number"))
+        .collect()
+}
+
+#[test]
+fn several_guests_share_a_cpu_stay_in_their_memory_and_share_pages() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    stage.file("several.toml", SCENARIO);
+    let outcome = stage.vtax("run several.toml --out run").run();
+    outcome.exits(0);
+    let run = stage.run_dir("run");
+    let trials = run.text("trials.csv");
+    let over = run.record()["experiments_not_measured"].clone();
+    let measured = |id: usize, kind: &str| {
+        let why = over.get(id.to_string()).unwrap_or(&Value::Null);
+        let lacks = why.get("NotTestable").or(why.get("not_testable"));
+        if let Some(lacks) = lacks {
+            println!("SKIPPED several_guests: {kind}: {lacks}");
+        }
+        assert!(lacks.is_some() || why.is_null(), "{kind}: {why}");
+        lacks.is_none()
+    };
+    let each = |metric: &str, low: f64, high: f64| {
+        let found = values(&trials, metric);
+        assert!(found.len() >= 2, "{metric}: {found:?}");
+        for value in found {
+            assert!((low..=high).contains(&value), "{metric}: {value}");
+        }
+    };
+    if measured(0, "weights") {
+        // Were both to get the same, it would be 0.55.
+        each("share", 0.8, 1.1);
+    }
+    if measured(1, "quota") {
+        // Without a quota it would be 2.5.
+        each("used", 0.5, 1.5);
+    }
+    if measured(2, "isolation") {
+        let tried = values(&trials, "escape");
+        assert!(tried.len() >= 40, "{}", tried.len());
+        assert!(tried.iter().all(|&escaped| escaped == 0.0), "{tried:?}");
+    }
+    if measured(3, "ksm") {
+        // Nearly all of the 20 % of zeros, and two thirds of the 40 % that three guests have alike.
+        each("saved", 0.4, 0.5);
+        each("gain", 1.6, 2.0);
+        each("settled", 1e6, 6e10);
+    }
+}
