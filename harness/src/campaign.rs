@@ -56,7 +56,8 @@ impl<'a> Campaign<'a> {
         }
     }
 
-    /// The cells to boot in sweep number `sweep`, in order. Empty: the run is complete.
+    /// The cells to boot in sweep number `sweep`, in order. Empty: the run is complete. A cell that has had its boot of a
+    /// sweep that was cut short is not in it again.
     #[must_use]
     pub fn sweep(&self, sweep: u32) -> Vec<&'a Cell> {
         self.plan
@@ -65,9 +66,20 @@ impl<'a> Campaign<'a> {
             .filter_map(|id| {
                 let place = id as usize;
                 let (cell, state) = (self.plan.cells.get(place)?, self.cells.get(place)?);
-                (state.boots_left(cell) > 0).then_some(cell)
+                (state.boots_left(cell) > 0 && state.boots_done() <= sweep).then_some(cell)
             })
             .collect()
+    }
+
+    /// The sweep to begin with: 0, or that in which a run was cut short, so that drift of the host goes on reaching all
+    /// cells alike.
+    #[must_use]
+    pub fn first_sweep(&self) -> u32 {
+        let done = self.cells.iter().map(CellState::boots_done);
+        let most = done.max().unwrap_or(0);
+        let behind = (self.plan.cells.iter().zip(&self.cells))
+            .any(|(cell, state)| state.boots_left(cell) > 0 && state.boots_done() < most);
+        most - u32::from(behind)
     }
 
     /// How many boots are still to come, as far as is known.

@@ -144,6 +144,7 @@ fn one(
             dir: &suite.dir.join(id),
             command: suite.command.clone(),
             stop: suite.stop,
+            unfinished: None,
         },
         &Progress::new(suite.talk),
     )?;

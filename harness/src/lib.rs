@@ -19,6 +19,7 @@ pub mod measure;
 pub mod neighbours;
 pub mod notebook;
 pub mod progress;
+pub mod resume;
 pub mod rig;
 pub mod run;
 pub mod selftest;

@@ -14,6 +14,7 @@ use vtax_scenarios::plan::{Cell, Experiment};
 
 use crate::measure::boot::Outcome;
 use crate::neighbours::Told;
+use crate::resume::Ending;
 use crate::run::RunError;
 use crate::whole::whole;
 
@@ -44,6 +45,17 @@ impl Notebook {
                 notes: Vec::new(),
             },
         })
+    }
+
+    /// Goes on with a run that was cut short: `run` is what is on disk of it, with a record that says so.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn resume(dir: &Path, at_nanos: u64, run: Run) -> Result<Self, StoreError> {
+        let mut writer = Writer::resume(dir, &run.record)?;
+        let user = rustix::process::getuid().as_raw();
+        writer.event(&Event::now(at_nanos, "run-resumed").with("uid", user))?;
+        Ok(Self { writer, run })
     }
 
     /// The record as it stands.
@@ -117,8 +129,17 @@ impl Notebook {
         self.writer.samples(&outcome.samples)?;
         self.writer.counters(&outcome.counters)?;
         self.latencies(&span, cell, boot, outcome)?;
-        self.writer
-            .event(&event(span.end, "guest-stopped", cell, boot).with("settled", outcome.settled))
+        let ending = Ending {
+            since_nanos: span.start,
+            blocks: outcome.samples.len(),
+            counted: outcome.counters.len(),
+            known: outcome.known,
+        };
+        self.writer.event(
+            &event(span.end, "guest-stopped", cell, boot)
+                .with("settled", outcome.settled)
+                .with("ending", serde_json::json!(ending)),
+        )
     }
 
     fn latencies(

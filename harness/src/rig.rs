@@ -79,7 +79,8 @@ pub struct Rig {
     pub clock: TscClock,
     /// How far it may differ from the harness's in a block.
     pub bound: ClockBound,
-    /// CLOCK_MONOTONIC_RAW at the start of the run.
+    /// CLOCK_MONOTONIC_RAW at the start of the run, less what lay between the sessions of one that was resumed: to be
+    /// subtracted with wrapping, since the host may have been started later than such a run.
     pub run_start: u64,
     /// The disks of its guests.
     pub disks: Disks,

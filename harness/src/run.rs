@@ -28,6 +28,7 @@ use crate::neighbours::beside::Told;
 use crate::neighbours::{Crowd, CrowdError};
 use crate::notebook::Notebook;
 use crate::progress::Progress;
+use crate::resume::{ResumeError, Unfinished};
 use crate::rig::{Rig, RigError};
 
 /// Why a run ended without results. What it had measured is in its directory.
@@ -42,6 +43,9 @@ pub enum RunError {
     /// The run directory cannot be written any more.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The run in the directory cannot go on here.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
     /// What would be changed on the host cannot be written down.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -63,30 +67,38 @@ pub struct Job<'a> {
     pub command: Vec<String>,
     /// Set when the user wants to stop.
     pub stop: &'a AtomicBool,
+    /// What the run directory holds of this plan already.
+    pub unfinished: Option<Unfinished>,
 }
 
 /// Measures the plan.
 ///
 /// # Errors
 /// [`RunError`]. A guest that fails is no error: it costs its cell.
-pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
+pub fn run(mut job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
     let mut rig = Rig::prepare()?;
     rig.cgroups.sweep();
     progress.calibrating();
-    // Where nothing is set beside native there is no gap to account for.
-    let prices = if job.plan.cells.is_empty() {
-        Prices::default()
-    } else {
-        costs::measure(&rig)?
+    let (mut notebook, mut campaign) = match job.unfinished.take() {
+        Some(unfinished) => unfinished.take_up(&mut rig, &job)?,
+        None => {
+            // Where nothing is set beside native there is no gap to account for.
+            let prices = if job.plan.cells.is_empty() {
+                Prices::default()
+            } else {
+                costs::measure(&rig)?
+            };
+            let notebook =
+                Notebook::open(job.dir, head(&rig, &job, prices)).map_err(RunError::Directory)?;
+            let campaign = Campaign::new(job.plan, &notebook.record().not_measured);
+            (notebook, campaign)
+        }
     };
-    let mut notebook =
-        Notebook::open(job.dir, head(&rig, &job, prices)).map_err(RunError::Directory)?;
     rig.disks = Disks::new(job.dir);
     let mut host = prepared(&rig, &job)?;
-    let mut campaign = Campaign::new(job.plan, &notebook.record().not_measured);
     progress.start(campaign.boots_left());
 
-    for sweep in 0.. {
+    for sweep in campaign.first_sweep().. {
         let cells = campaign.sweep(sweep);
         if cells.is_empty() {
             break;
@@ -275,7 +287,7 @@ fn stopping(rig: &Rig, job: &Job<'_>) -> bool {
 }
 
 fn elapsed(rig: &Rig) -> u64 {
-    now_raw_nanos() - rig.run_start
+    now_raw_nanos().wrapping_sub(rig.run_start)
 }
 
 /// All that is known before the first sample.
@@ -301,5 +313,6 @@ fn head(rig: &Rig, job: &Job<'_>, prices: Prices) -> RunRecord {
             .collect(),
         experiments_not_measured: BTreeMap::new(),
         metrics_unavailable: BTreeMap::new(),
+        resumed: Vec::new(),
     }
 }

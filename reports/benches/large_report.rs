@@ -256,5 +256,6 @@ fn record(cells: u32) -> RunRecord {
         not_measured: BTreeMap::new(),
         experiments_not_measured: BTreeMap::new(),
         metrics_unavailable: BTreeMap::new(),
+        resumed: Vec::new(),
     }
 }

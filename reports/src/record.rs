@@ -70,6 +70,41 @@ pub struct RunRecord {
     /// Metrics of experiments that this host does not offer, by the experiment's id and the metric's name: why.
     #[serde(default)]
     pub metrics_unavailable: BTreeMap<u32, BTreeMap<String, String>>,
+    /// The later sessions of a run that was killed or interrupted and went on (`vtax run --resume`), in order; empty where
+    /// it was measured at one go.
+    #[serde(default)]
+    pub resumed: Vec<Session>,
+}
+
+impl RunRecord {
+    /// A sentence for each later session.
+    #[must_use]
+    pub fn sessions_text(&self) -> Vec<String> {
+        self.resumed
+            .iter()
+            .map(|session| {
+                format!(
+                    "This run was cut short and went on at {}, after {} finished boots; those of before and after count alike.",
+                    session.started, session.boots_kept
+                )
+            })
+            .collect()
+    }
+}
+
+/// A stretch of time in which a run that had been cut short went on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Start, RFC 3339, UTC.
+    pub started: String,
+    /// The same on the run's own clock, [`Sample::at_nanos`]: the time between two sessions is not part of the run.
+    pub at_nanos: u64,
+    /// The command line.
+    pub command: Vec<String>,
+    /// Boots of earlier sessions that were kept.
+    pub boots_kept: u64,
+    /// Boots that had been cut short: what they had left was removed, and they were to be measured anew.
+    pub boots_dropped: u64,
 }
 
 /// An event that takes time, and whose time can be measured by making many of it.

@@ -102,6 +102,7 @@ pub fn measure(rig: &Rig, planted: Planted<'_>) -> anyhow::Result<Outcome> {
         not_measured: std::collections::BTreeMap::new(),
         experiments_not_measured: std::collections::BTreeMap::new(),
         metrics_unavailable: std::collections::BTreeMap::new(),
+        resumed: Vec::new(),
     };
     let results = estimate(&record, &samples, &LatencyLog::default(), &counters);
     let cell = results.cells.into_iter().next();

@@ -94,6 +94,8 @@ impl From<RunError> for Failure {
         let code = match error {
             RunError::Rig(_) => HOST,
             RunError::Directory(_) => USAGE,
+            RunError::Resume(ref error) if error.is_of_host() => HOST,
+            RunError::Resume(_) => USAGE,
             RunError::Store(_) | RunError::Journal(_) | RunError::Html(_) => FAILED,
         };
         Self::Message(error.into(), code)

@@ -23,7 +23,8 @@ use crate::host::exclusive::Exclusive;
 use crate::host::journal::state_directory;
 use crate::host::root::HostRoot;
 use crate::progress::{Progress, Talk};
-use crate::run::{Job, run as measure};
+use crate::resume::Unfinished;
+use crate::run::{Job, RunError, run as measure};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -45,6 +46,14 @@ pub struct RunArgs {
     /// Measure only the cells whose label contains this text (`*` stands for any).
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// Go on with a run that was killed or interrupted: what it has finished is not measured again. `--budget` may extend
+    /// the budget of the whole run; all else is as it was planned.
+    #[arg(
+        long,
+        value_name = "RUN_DIR",
+        conflicts_with_all = ["scenarios", "out", "seed", "precision", "filter", "dry_run"]
+    )]
+    resume: Option<PathBuf>,
     /// Say what would be measured, and measure nothing.
     #[arg(long)]
     dry_run: bool,
@@ -61,6 +70,9 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
+    if let Some(dir) = &args.resume {
+        return resume(args, dir, talk);
+    }
     let overrides = Overrides {
         seed: args.seed,
         budget_nanos: args.budget,
@@ -134,19 +146,48 @@ fn one(
         Some(dir) => dir.clone(),
         None => default_dir(&loaded.plan.scenario)?,
     };
-    let results = measure(
-        Job {
-            plan: &plan,
-            not_testable,
-            dir: &dir,
-            command: std::env::args().collect(),
-            stop,
-        },
-        &Progress::new(talk),
-    )?;
+    let job = Job {
+        plan: &plan,
+        not_testable,
+        dir: &dir,
+        command: std::env::args().collect(),
+        stop,
+        unfinished: None,
+    };
+    measured(args, job, talk)
+}
+
+/// Goes on with the run in `dir`.
+fn resume(args: &RunArgs, dir: &Path, talk: Talk) -> Result<ExitCode, Failure> {
+    let stop = stop_on_signals()?;
+    let _alone = alone()?;
+    super::host::recover()?;
+    let Some(unfinished) = Unfinished::find(dir, args.budget).map_err(RunError::from)? else {
+        anstream::eprintln!(
+            "vtax: {} holds a finished run: there is nothing to do (`vtax report` shows it)",
+            dir.display()
+        );
+        return Ok(ExitCode::SUCCESS);
+    };
+    let plan = unfinished.record().plan.clone();
+    let job = Job {
+        plan: &plan,
+        not_testable: BTreeMap::new(),
+        dir,
+        command: std::env::args().collect(),
+        stop: &stop,
+        unfinished: Some(unfinished),
+    };
+    measured(args, job, talk)
+}
+
+/// Runs the job and shows what comes of it.
+fn measured(args: &RunArgs, job: Job<'_>, talk: Talk) -> Result<ExitCode, Failure> {
+    let report = job.dir.join(REPORT_FILE);
+    let results = measure(job, &Progress::new(talk))?;
     args.output.show(&results)?;
     if talk != Talk::Quiet {
-        anstream::eprintln!("report: {}", dir.join(REPORT_FILE).display());
+        anstream::eprintln!("report: {}", report.display());
     }
     Ok(exit::of(&results))
 }

@@ -205,7 +205,7 @@ impl Audit {
     }
 
     fn event(&self, name: &str) -> Event {
-        Event::now(now_raw_nanos().saturating_sub(self.start_nanos), name)
+        Event::now(now_raw_nanos().wrapping_sub(self.start_nanos), name)
             .with("uid", rustix::process::getuid().as_raw())
     }
 

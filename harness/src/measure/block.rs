@@ -81,7 +81,7 @@ impl Stopwatch {
                 ticks: answer.ticks,
                 outer_nanos,
                 marks,
-                at_nanos: start - self.run_start,
+                at_nanos: start.wrapping_sub(self.run_start),
             },
             counts,
             answer,

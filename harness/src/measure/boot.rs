@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
+use serde::{Deserialize, Serialize};
 use vtax_reports::counters::CounterRow;
 use vtax_reports::record::{Sample, Side};
 use vtax_scenarios::memory::arena_bytes;
@@ -37,7 +38,7 @@ use crate::watchdog::Slot;
 const BASELINE_BASE: u64 = 0x400_0000_0000;
 
 /// What is known of a cell once its first boot is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
     /// Of blocks on the host.
     pub native: Portion,
@@ -47,7 +48,7 @@ pub struct Known {
 }
 
 /// What a block does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Portion {
     /// Units of work.
     pub iterations: u64,

@@ -143,7 +143,7 @@ pub(super) fn read(dir: &Path, notes: &mut Vec<String>) -> Result<LatencyLog, St
 }
 
 /// The latency logs of `dir`, in the order of their names.
-fn files(dir: &Path) -> Result<Vec<(PathBuf, u32, Side)>, StoreError> {
+pub(super) fn files(dir: &Path) -> Result<Vec<(PathBuf, u32, Side)>, StoreError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
         let path = entry.map_err(StoreError::io("list", dir))?.path();

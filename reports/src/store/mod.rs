@@ -17,6 +17,7 @@ mod counters;
 mod events;
 mod latency;
 mod reader;
+mod resume;
 mod samples;
 mod trials;
 mod writer;
@@ -30,7 +31,8 @@ use crate::record::Side;
 
 pub use events::{Event, EventLog};
 pub use latency::LatencyLog;
-pub use reader::{Run, read};
+pub use reader::{Run, read, read_record};
+pub use resume::{cut, events};
 pub use writer::{Writer, replace_file, replace_json};
 
 /// The versioned record.

@@ -42,6 +42,7 @@ pub fn read(dir: &Path) -> Result<Run, StoreError> {
             "This run never finished: what it had measured until then is reported.".to_owned(),
         );
     }
+    notes.extend(record.sessions_text());
     Ok(Run {
         samples: samples::read(&dir.join(SAMPLES_FILE), &mut notes)?,
         latencies: latency::read(dir, &mut notes)?,
@@ -52,7 +53,11 @@ pub fn read(dir: &Path) -> Result<Run, StoreError> {
     })
 }
 
-fn read_record(dir: &Path) -> Result<RunRecord, StoreError> {
+/// Reads the record of run directory `dir` alone.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_record(dir: &Path) -> Result<RunRecord, StoreError> {
     /// The one field that every version has.
     #[derive(Deserialize)]
     struct Peek {

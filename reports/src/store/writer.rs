@@ -39,21 +39,33 @@ impl Writer {
     /// # Errors
     /// When `dir` already holds a run, or cannot be written to, or `head.started` is no RFC 3339 time.
     pub fn create(dir: &Path, head: &RunRecord) -> Result<Self, StoreError> {
-        let base =
-            head.started
-                .parse::<jiff::Timestamp>()
-                .map_err(|source| StoreError::Started {
-                    value: head.started.clone(),
-                    source,
-                })?;
         fs::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
         if dir.join(RECORD_FILE).exists() {
             return Err(StoreError::Occupied(dir.to_owned()));
         }
-        replace_json(&dir.join(RECORD_FILE), head)?;
+        Self::open(dir, head)
+    }
+
+    /// Goes on in a run directory, with a record that says so. Its logs hold whole lines alone ([`super::cut`]).
+    ///
+    /// # Errors
+    /// When `dir` cannot be written to, or `record.started` is no RFC 3339 time.
+    pub fn resume(dir: &Path, record: &RunRecord) -> Result<Self, StoreError> {
+        Self::open(dir, record)
+    }
+
+    fn open(dir: &Path, record: &RunRecord) -> Result<Self, StoreError> {
+        let base = record
+            .started
+            .parse::<jiff::Timestamp>()
+            .map_err(|source| StoreError::Started {
+                value: record.started.clone(),
+                source,
+            })?;
+        replace_json(&dir.join(RECORD_FILE), record)?;
         let samples = table(&dir.join(SAMPLES_FILE), &samples::header())?;
         let counters = table(&dir.join(COUNTERS_FILE), &counters::header())?;
-        let trials = (!head.plan.experiments.is_empty())
+        let trials = (!record.plan.experiments.is_empty())
             .then(|| table(&dir.join(TRIALS_FILE), &trials::header()))
             .transpose()?;
         Ok(Self {
@@ -63,7 +75,7 @@ impl Writer {
             trials,
             events: EventLog::open(dir)?,
             base: base.into(),
-            nanos_per_tick: head.nanos_per_tick,
+            nanos_per_tick: record.nanos_per_tick,
             text: Vec::new(),
         })
     }
@@ -172,15 +184,18 @@ impl Writer {
     }
 }
 
-/// A new file to append to, with its first line.
+/// A file to append to, with its first line where it is new.
 fn table(path: &Path, header: &str) -> Result<File, StoreError> {
     let mut file = OpenOptions::new()
-        .create_new(true)
+        .create(true)
         .append(true)
         .open(path)
         .map_err(StoreError::io("create", path))?;
-    file.write_all(header.as_bytes())
-        .map_err(StoreError::io("append to", path))?;
+    let length = file.metadata().map_err(StoreError::io("read", path))?.len();
+    if length == 0 {
+        file.write_all(header.as_bytes())
+            .map_err(StoreError::io("append to", path))?;
+    }
     Ok(file)
 }
 
