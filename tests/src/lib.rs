@@ -11,6 +11,7 @@
 mod binary;
 mod command;
 mod loop_device;
+pub mod machine;
 mod outcome;
 mod run_dir;
 pub mod scenario;

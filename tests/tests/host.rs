@@ -2,12 +2,13 @@
 //!
 //! These tests change transparent huge pages, KSM and reserved huge pages of the machine, and look whether all is as before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use vtax_tests::{Running, Stage, scenario};
+use vtax_tests::machine::{differences, machine};
+use vtax_tests::{RunDir, Running, Stage, scenario};
 
 /// What these tests may change, and the text that stands in each.
 const FILES: [&str; 7] = [
@@ -132,18 +133,96 @@ fn kills() -> u64 {
     given.map_or(5, |given| given.parse().expect("VTAX_KILLS is a number"))
 }
 
+/// How long after a run has set something its kill number `kill` comes. The moments have nothing to do with what the run
+/// does then, but are the same each time: a Weyl sequence over its first ten boots or so.
+fn moment(kill: u64) -> Duration {
+    let micros = kill.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    Duration::from_micros(micros % 1_500_000)
+}
+
+/// A run that changes settings, reserves huge pages, has taps, and neighbours in control groups.
+const ALL_AT_ONCE: &str = r#"schema = 1
+name = "all-at-once"
+
+[guest]
+memory = "16MiB"
+net = "virtio-net"
+
+[host]
+hugepages-2m = 4
+
+[measure]
+precision = "50%"
+block = "10ms"
+rounds = 2
+pilot-boots = 6
+max-boots = 6
+
+[claim]
+ratio = "1%"
+
+[[neighbour]]
+name = "burner"
+work = "cpu"
+count = 2
+memory = "16MiB"
+cpu-weight = 20
+
+[[neighbour]]
+name = "dirtier"
+work = "dirty"
+memory = "16MiB"
+cpu-weight = 20
+cpu-quota = "20%"
+memory-limit = "256MiB"
+
+[[workload]]
+name = "cpu-hash"
+
+[[workload]]
+name = "net-ping"
+
+[matrix]
+"host.thp" = ["always", "never"]
+"host.ksm" = ["on", "off"]
+"#;
+
+/// How many boots are finished, by the log; all their blocks are on disk.
+fn finished_boots(run: &RunDir) -> usize {
+    let mut rows: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+    for row in run.text("samples.csv").lines().skip(1) {
+        let mut fields = row.split(',').map(str::parse);
+        if let (Some(Ok(cell)), Some(Ok(boot))) = (fields.next(), fields.next()) {
+            *rows.entry((cell, boot)).or_default() += 1;
+        }
+    }
+    let log = run.text("events.jsonl");
+    let events = log
+        .lines()
+        .map_while(|line| serde_json::from_str(line).ok());
+    let stopped: Vec<serde_json::Value> = events
+        .filter(|event: &serde_json::Value| event["event"] == "guest-stopped")
+        .collect();
+    for event in &stopped {
+        let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+        let boot = (number(&event["cell"]), number(&event["boot"]));
+        assert_eq!(rows[&boot], number(&event["ending"]["blocks"]), "{event}");
+    }
+    stopped.len()
+}
+
 #[test]
 fn what_a_killed_run_left_is_told_and_put_back() {
     let Some(stage) = stage() else { return };
-    let before = host();
-    stage.file("changing.toml", &changing());
-    for kill in 0..kills() {
-        let run = format!("run changing.toml --out run-{kill}");
-        let mut running = stage.vtax(&run).start();
+    stage.file("all.toml", ALL_AT_ONCE);
+    let before = machine();
+    let (kills, mut boots, mut troubles) = (kills(), 0, Vec::new());
+    for kill in 0..kills {
+        let mut running = stage
+            .vtax(&format!("run all.toml --out run-{kill}"))
+            .start();
         running.wait_until(|| fs::exists(JOURNAL).unwrap());
-        // Moments that have nothing to do with what the run does then, within its first eight boots or so.
-        let micros = kill.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        std::thread::sleep(Duration::from_micros(micros % 800_000));
+        std::thread::sleep(moment(kill));
         running.signal(Signal::KILL);
         let _ = running.wait();
         let left = host();
@@ -153,9 +232,37 @@ fn what_a_killed_run_left_is_told_and_put_back() {
         assert_eq!(host(), left);
         let restored = stage.vtax("host restore").run();
         restored.exits(0);
-        assert_eq!(host(), before, "kill {kill}: {restored:#?}");
-        assert!(!fs::exists(JOURNAL).unwrap());
+        let found = differences(&before, &machine());
+        if !found.is_empty() || fs::exists(JOURNAL).unwrap() {
+            troubles.push(format!("kill {kill}: {found:?}: {restored:#?}"));
+        }
+        let finished = finished_boots(&stage.run_dir(&format!("run-{kill}")));
+        println!(
+            "kill {kill} after {:?}: {finished} finished boots",
+            moment(kill)
+        );
+        boots += finished;
     }
+    let right = kills - u64::try_from(troubles.len()).unwrap();
+    println!(
+        "{right} of {kills}: the host is as it was; {boots} finished boots, all in their records"
+    );
+    assert!(troubles.is_empty(), "{troubles:#?}");
+
+    let last = format!("run-{}", kills - 1);
+    let ended = stage.vtax(&format!("run --resume {last}")).run();
+    assert!([0, 3, 4].map(Some).contains(&ended.code()), "{ended:#?}");
+    let run = stage.run_dir(&last);
+    assert_eq!(run.record()["interrupted"], false);
+    assert_eq!(run.record()["not_measured"], serde_json::json!({}));
+    let boots: BTreeSet<(u32, u32)> = run
+        .samples()
+        .iter()
+        .map(|row| (row.cell, row.boot))
+        .collect();
+    assert_eq!(boots.len(), 8 * 6);
+    assert_eq!(differences(&before, &machine()), Vec::<String>::new());
+    println!("--resume ended {last}: {} boots, each once", boots.len());
 }
 
 #[test]
