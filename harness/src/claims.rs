@@ -145,6 +145,7 @@ fn one(
             command: suite.command.clone(),
             unfinished: None,
             stop: suite.stop,
+            unfinished: None,
         },
         &Progress::new(suite.talk),
     )?;
