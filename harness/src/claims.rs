@@ -143,7 +143,6 @@ fn one(
             not_testable,
             dir: &suite.dir.join(id),
             command: suite.command.clone(),
-            unfinished: None,
             stop: suite.stop,
             unfinished: None,
         },

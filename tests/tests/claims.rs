@@ -58,8 +58,13 @@ not-testable = "vtax has no transporter."
 "#;
 
 fn claim<'v>(suite: &'v Value, id: &str) -> &'v Value {
-    let mut claims = suite["claims"].as_array().unwrap().iter();
-    claims.find(|claim| claim["id"] == id).unwrap()
+    let mut claims = suite["claims"]
+        .as_array()
+        .expect("a suite has claims")
+        .iter();
+    claims
+        .find(|claim| claim["id"] == id)
+        .expect("the claim is in the suite")
 }
 
 #[test]
