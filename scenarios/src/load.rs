@@ -96,7 +96,7 @@ fn load(
     let entries = workload::read(&tree, errors);
     let confidence = check::measure(&document.measure, overrides, errors).confidence;
     let experiments = experiment::read(&document.experiment, &tree, confidence, errors);
-    something_to_do(&document, errors);
+    something_to_do(&document, &tree, errors);
     let neighbours = neighbour::names(&tree);
     let matrix = matrix::read(&tree, &schema, &entries, &neighbours, errors);
     if !errors.is_empty() {
@@ -212,9 +212,9 @@ fn head(document: &Document, overrides: &Overrides, errors: &mut Diagnostics) {
     }
 }
 
-/// A scenario measures something, unless it says that it cannot be tested.
-fn something_to_do(document: &Document, errors: &mut Diagnostics) {
-    if document.workload.is_none()
+/// A scenario measures something, unless it says that it cannot be tested. What is there and wrong was told already.
+fn something_to_do(document: &Document, tree: &DeTable<'_>, errors: &mut Diagnostics) {
+    if !tree.contains_key("workload")
         && document.experiment.is_empty()
         && !document.claim.is_not_testable()
     {

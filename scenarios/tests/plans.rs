@@ -434,7 +434,8 @@ fn experiments_multiply_their_values_and_leave_time_for_themselves() {
 
 #[test]
 fn each_workload_is_a_verdict_of_its_own_where_the_claim_says_so() {
-    let text = "schema = 1\nname = \"s\"\n[claim]\nover = \"cpu\"\neach = true\n[[workload]]\nname = \"cpu-hash\"\n\
+    let text = "schema = 1\nname = \"s\"\n[guest]\nmemory = \"512MiB\"\n[claim]\nover = \"cpu\"\neach = true\n\
+                [[workload]]\nname = \"cpu-hash\"\n\
                 [[workload]]\nname = \"cpu-matmul\"\nparams = { vector = [\"scalar\", \"avx2\"] }\n\
                 [[workload]]\nname = \"mem-tlb\"";
     let plan = parse("s.toml", text, &Overrides::default()).unwrap().plan;

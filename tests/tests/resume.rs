@@ -67,9 +67,9 @@ fn is_whole(run: &RunDir) {
 
 /// How many boots of the last session were kept and dropped.
 fn kept_and_dropped(record: &Value) -> (u64, u64) {
-    let sessions = record["resumed"].as_array().unwrap();
-    let last = sessions.last().unwrap();
-    let number = |name: &str| last[name].as_u64().unwrap();
+    let sessions = record["resumed"].as_array().expect("a list of sessions");
+    let last = sessions.last().expect("the run was resumed");
+    let number = |name: &str| last[name].as_u64().expect("a number");
     (number("boots_kept"), number("boots_dropped"))
 }
 

@@ -408,11 +408,11 @@ mod tests {
             format!("{value} {ends}")
         };
         let share = shown(
-            interval(0.59, 0.595, 0.59996),
+            interval(0.59, 0.595, 0.60004),
             Unit::Share,
             Bound::AtMost(0.6),
         );
-        assert_eq!(share, "59.500 % [59.000, 59.996]");
+        assert_eq!(share, "59.500 % [59.000, 60.004]");
         let share = shown(interval(0.6, 0.61, 0.62), Unit::Share, Bound::AtLeast(0.6));
         assert_eq!(share, "61.0 % [60.0, 62.0]");
         let memory = 5.0 * 1_048_576.0;
