@@ -88,6 +88,10 @@ pub(crate) struct Document {
     /// does without.
     #[serde(default)]
     #[schemars(with = "Vec<WorkloadSpec>", length(min = 1))]
+    #[expect(
+        dead_code,
+        reason = "read for its types; `workload` reads the values with their places"
+    )]
     pub workload: Option<Vec<WorkloadSpec>>,
     /// What is tried as a whole, one `[[experiment]]` table each. Default: nothing.
     #[serde(default)]

@@ -221,12 +221,13 @@ fn a_budget_is_shared_and_an_idle_guest_sleeps() {
     let Some(stage) = Stage::with_kvm() else {
         return;
     };
-    let start = std::time::Instant::now();
     let outcome = stage
         .vtax("claims idle-cost vmm-memory --budget 12s --out suite --json")
         .run();
-    assert!(start.elapsed().as_secs() < 30, "{outcome:#?}");
     let suite = outcome.json();
+    let claims = suite["claims"].as_array().unwrap().iter();
+    let seconds: f64 = claims.map(|it| it["seconds"].as_f64().unwrap()).sum();
+    assert!(seconds < 20.0, "{suite}");
     let idle = claim(&suite, "idle-cost");
     let share = idle["finding"]["interval"]["value"].as_f64().unwrap();
     assert!((0.0..0.5).contains(&share), "{idle}");

@@ -47,7 +47,8 @@ pub fn shown(finding: &Finding) -> String {
 pub(crate) fn parts(interval: &Interval, unit: Unit, bound: Bound) -> (String, String) {
     const MOST: usize = 12;
     let largest = [interval.low, interval.value, interval.high].map(f64::abs);
-    let (scale, name) = scale(unit, largest.into_iter().fold(0.0, f64::max));
+    let largest = largest.into_iter().fold(0.0, f64::max);
+    let (scale, name) = scale(unit, largest);
     let (from, to) = bound.ends();
     let shown = |value: f64, decimals: usize| format!("{:.decimals$}", value / scale);
     let is_true = |decimals: &usize| {
@@ -63,7 +64,12 @@ pub(crate) fn parts(interval: &Interval, unit: Unit, bound: Bound) -> (String, S
                 })
             })
     };
-    let least = if unit == Unit::Share { 1 } else { 2 };
+    let least = match unit {
+        // A small share would be all zeros.
+        Unit::Share if largest < 0.01 => 3,
+        Unit::Share => 1,
+        _ => 2,
+    };
     let decimals = (least..MOST).find(is_true).unwrap_or(MOST);
     let figure = |value| shown(value, decimals);
     (
