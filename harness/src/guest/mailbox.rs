@@ -22,6 +22,9 @@ unsafe impl ByteValued for RawMailbox {}
 /// Bytes before the latencies: all that a request is.
 const HEAD: usize = offset_of!(abi::Mailbox, latencies);
 
+/// How many latencies are copied at once.
+const PIECE: usize = 1024;
+
 /// A request.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
@@ -159,21 +162,31 @@ impl<'a> Mailbox<'a> {
         )
     }
 
-    /// Puts an answer in, in the payload's place. Within the block's outer time, so no byte is copied that need not be.
+    /// Puts an answer in, in the payload's place: its checksum, its length in ticks and its single latencies. Within the
+    /// block's outer time, so nothing is allocated, whose pages would be faulted in.
     ///
     /// # Errors
     /// Outside guest memory.
-    pub fn answer(&self, answer: &Answer) -> Result<(), RamError> {
-        let count = answer.latencies.len().min(LATENCY_SLOTS);
-        let latencies = &answer.latencies[..count];
-        let bytes: Vec<u8> = latencies.iter().flat_map(|it| it.to_ne_bytes()).collect();
-        self.ram.write_bytes(self.offset + HEAD as u64, &bytes)?;
+    pub fn answer(&self, checksum: u64, ticks: u64, latencies: &[u32]) -> Result<(), RamError> {
+        let latencies = &latencies[..latencies.len().min(LATENCY_SLOTS)];
+        let mut bytes = [0; size_of::<u32>() * PIECE];
+        let mut at = self.offset + HEAD as u64;
+        for piece in latencies.chunks(PIECE) {
+            for (bytes, latency) in bytes.chunks_exact_mut(size_of::<u32>()).zip(piece) {
+                bytes.copy_from_slice(&latency.to_ne_bytes());
+            }
+            let bytes = &bytes[..size_of_val(piece)];
+            self.ram.write_bytes(at, bytes)?;
+            at += bytes.len() as u64;
+        }
         for (at, value) in [
-            (offset_of!(abi::Mailbox, checksum), answer.checksum),
+            (offset_of!(abi::Mailbox, checksum), checksum),
             (offset_of!(abi::Mailbox, tsc_start), 0),
-            (offset_of!(abi::Mailbox, tsc_end), answer.ticks),
-            (offset_of!(abi::Mailbox, code_address), answer.code_address),
-            (offset_of!(abi::Mailbox, latencies_len), count as u64),
+            (offset_of!(abi::Mailbox, tsc_end), ticks),
+            (
+                offset_of!(abi::Mailbox, latencies_len),
+                latencies.len() as u64,
+            ),
             (offset_of!(abi::Mailbox, status), Status::Done as u64),
         ] {
             self.ram.write(self.offset + at as u64, &value)?;

@@ -21,7 +21,7 @@ use vtax_workloads::payload::tsc;
 use vtax_workloads::{Latencies, Task};
 
 use crate::guest::embedded::devices::disk::Disk;
-use crate::guest::mailbox::{Answer, Mailbox, Request};
+use crate::guest::mailbox::{Mailbox, Request};
 use crate::guest::ram::RamError;
 use crate::guest::{Completion, Executor, Failure};
 use crate::host::net::Network;
@@ -137,26 +137,22 @@ pub fn of<'a>(task: Task, around: Around<'a>) -> Result<Option<TwinCpu<'a>>, Twi
 impl TwinCpu<'_> {
     fn carry_out(&mut self) -> Result<(), TwinError> {
         let request = self.mailbox.request()?.ok_or(TwinError::Request)?;
-        let mut answer = Answer {
-            checksum: 0,
-            ticks: 0,
-            code_address: 0,
-            latencies: Vec::new(),
-        };
+        let (mut checksum, mut ticks) = (0, 0);
+        let (mut len, mut dropped) = (0, 0);
         match request.op {
             Op::Setup => self.twin.set_up(&request)?,
             Op::Run => {
-                let (mut len, mut dropped) = (0, 0);
                 let mut latencies = Latencies::new(&mut self.slots, &mut len, &mut dropped);
                 let start = tsc();
-                answer.checksum = self.twin.run(&request, &mut latencies)?;
-                answer.ticks = tsc().wrapping_sub(start);
-                let len = usize::try_from(len).unwrap_or(LATENCY_SLOTS);
-                answer.latencies = self.slots[..len.min(LATENCY_SLOTS)].to_vec();
+                checksum = self.twin.run(&request, &mut latencies)?;
+                ticks = tsc().wrapping_sub(start);
             }
             _ => return Err(TwinError::Request),
         }
-        self.mailbox.answer(&answer)?;
+        let len = usize::try_from(len)
+            .unwrap_or(LATENCY_SLOTS)
+            .min(LATENCY_SLOTS);
+        self.mailbox.answer(checksum, ticks, &self.slots[..len])?;
         Ok(())
     }
 }
