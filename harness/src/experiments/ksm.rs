@@ -70,6 +70,13 @@ fn merge(
             ),
         ])
     };
+    host.set(&settings("on"), &[])?;
+    let watch = Watch {
+        root: HostRoot::default(),
+        resident: 0.0,
+        before: 0.0,
+    };
+    watch.forget_the_gone(stop)?;
     host.set(&settings("off"), &[])?;
     let plan = Neighbour {
         count: u32::try_from(experiment.param("guests")).unwrap_or(u32::MAX),
@@ -85,11 +92,7 @@ fn merge(
     }
     let probes = probes(experiment)?;
     let watch = Watch {
-        root: HostRoot::default(),
         resident: resident as f64,
-        before: 0.0,
-    };
-    let watch = Watch {
         before: watch.saved_bytes()?,
         ..watch
     };
@@ -145,6 +148,25 @@ impl Watch {
     fn saved_bytes(&self) -> Result<f64, ExperimentError> {
         let zero = self.number("ksm_zero_pages").unwrap_or(0);
         Ok(((self.number("pages_sharing")? + zero) * PAGE) as f64)
+    }
+
+    /// KSM counts the merged pages of processes that have ended until it next looks through all memory. It has done so
+    /// after two whole passes at the latest.
+    fn forget_the_gone(&self, stop: &AtomicBool) -> Result<(), ExperimentError> {
+        let (start, first) = (Instant::now(), self.number("full_scans")?);
+        while self.number("pages_shared")? > 0 && self.number("full_scans")? < first + 2 {
+            if start.elapsed() > PATIENCE {
+                return Err(ExperimentError::Silent {
+                    what: "KSM's pass over the host's memory",
+                    seconds: PATIENCE.as_secs(),
+                });
+            }
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// Keeps the time series, and says after how many nanoseconds it had reached its end.
