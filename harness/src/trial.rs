@@ -10,8 +10,15 @@ use crate::host::tsc::TscClock;
 use crate::rig::RigError;
 use crate::whole::whole;
 
-/// How many empty requests the cost of entering is the best of.
+/// How many requests that do nothing the shortest is taken of.
 const EMPTY_REQUESTS: u32 = 32;
+
+/// The cost of entering a guest that works is the median of this many stretches of work.
+const STRETCHES: usize = 15;
+
+/// Length of such a stretch, as that of a short block: a host that has been away from a guest for longer pays more for
+/// coming back than one which only looked in.
+const STRETCH_NANOS: f64 = 3e6;
 
 /// How long the guest's clock is compared with the host's: long enough that a rate which differs by a tenth of a per
 /// cent stands out from what entering the guest costs.
@@ -21,8 +28,11 @@ const COMPARISON_NANOS: f64 = 200e6;
 const COMPARISONS: u32 = 3;
 
 /// By how much the rates may differ, a tenth of the smallest effect that users ask about; in addition, entering the
-/// guest may cost as much again as it did at best.
+/// guest may cost as much again as a request that does nothing.
 const RATE_BOUND: f64 = 0.001;
+
+/// Iterations whose length tells that of all others.
+const SAMPLE: u64 = 10_000;
 
 /// A workload that lives in the core's caches.
 const WORKLOAD: &str = "cpu-hash";
@@ -30,7 +40,9 @@ const WORKLOAD: &str = "cpu-hash";
 /// What the trial found.
 #[derive(Clone, Copy, Debug)]
 pub struct Trial {
-    /// Nanoseconds from the harness into the guest and back, around a request that does nothing.
+    /// Nanoseconds from the harness into the guest and back around a request that does nothing: the shortest of several.
+    pub empty_nanos: u64,
+    /// The same around some milliseconds of work, beyond what the guest itself saw: the median of several.
     pub entry_nanos: u64,
 }
 
@@ -40,14 +52,22 @@ pub struct Trial {
 /// No guest, a guest that does not work, or one whose clock runs at another rate.
 pub fn run(kvm: &Kvm, image: &Image, clock: TscClock) -> Result<Trial, RigError> {
     SmallGuest::with(kvm, image, |guest| {
-        let entry_nanos = entry_nanos(guest)?;
-        compare_clocks(guest, entry_nanos, clock)?;
-        Ok(Trial { entry_nanos })
+        let empty_nanos = empty_nanos(guest)?;
+        guest.ask(On::Guest, Op::Setup, WORKLOAD, 0)?;
+        let sample = guest.ask(On::Guest, Op::Run, WORKLOAD, SAMPLE)?;
+        let nanos = clock.nanos(sample.answer.ticks).max(1.0);
+        let iterations = |length: f64| SAMPLE.saturating_mul(whole((length / nanos).ceil()));
+        let entry_nanos = entry_nanos(guest, iterations(STRETCH_NANOS), clock)?;
+        let trial = Trial {
+            empty_nanos,
+            entry_nanos,
+        };
+        compare_clocks(guest, iterations(COMPARISON_NANOS), trial, clock)?;
+        Ok(trial)
     })
 }
 
-/// The shortest of several requests that do nothing.
-fn entry_nanos(guest: &mut SmallGuest<'_>) -> Result<u64, RigError> {
+fn empty_nanos(guest: &mut SmallGuest<'_>) -> Result<u64, RigError> {
     let mut best = u64::MAX;
     for _ in 0..EMPTY_REQUESTS {
         let done = guest.ask(On::Guest, Op::Touch, WORKLOAD, 0)?;
@@ -56,27 +76,38 @@ fn entry_nanos(guest: &mut SmallGuest<'_>) -> Result<u64, RigError> {
     Ok(best)
 }
 
+fn entry_nanos(
+    guest: &mut SmallGuest<'_>,
+    iterations: u64,
+    clock: TscClock,
+) -> Result<u64, RigError> {
+    let mut around = Vec::new();
+    for _ in 0..STRETCHES {
+        let done = guest.ask(On::Guest, Op::Run, WORKLOAD, iterations)?;
+        let inner = whole(clock.nanos(done.answer.ticks));
+        around.push(done.outer_nanos.saturating_sub(inner));
+    }
+    around.sort_unstable();
+    Ok(around[STRETCHES / 2])
+}
+
 /// Lets the guest time a long stretch of work, and times it from outside.
 fn compare_clocks(
     guest: &mut SmallGuest<'_>,
-    entry_nanos: u64,
+    iterations: u64,
+    trial: Trial,
     clock: TscClock,
 ) -> Result<(), RigError> {
-    const SAMPLE: u64 = 10_000;
-    guest.ask(On::Guest, Op::Setup, WORKLOAD, 0)?;
-    let sample = guest.ask(On::Guest, Op::Run, WORKLOAD, SAMPLE)?;
-    let sample = clock.nanos(sample.answer.ticks).max(1.0);
-    let iterations = SAMPLE.saturating_mul(whole((COMPARISON_NANOS / sample).ceil()));
     let (mut best, mut length) = (f64::INFINITY, 0);
     for _ in 0..COMPARISONS {
         let done = guest.ask(On::Guest, Op::Run, WORKLOAD, iterations)?;
-        let outer = done.outer_nanos.saturating_sub(entry_nanos) as f64;
+        let outer = done.outer_nanos.saturating_sub(trial.entry_nanos) as f64;
         let gap = (outer - clock.nanos(done.answer.ticks)) / outer;
         if gap.abs() < best.abs() {
             (best, length) = (gap, done.outer_nanos);
         }
     }
-    if best.abs() > RATE_BOUND + entry_nanos as f64 / length as f64 {
+    if best.abs() > RATE_BOUND + trial.empty_nanos as f64 / length as f64 {
         return Err(RigError::GuestClock {
             gap: best,
             nanos: length,

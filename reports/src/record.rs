@@ -152,7 +152,8 @@ pub struct ClockBound {
     pub relative: f64,
     /// Fixed part, for what varies in entering and leaving the guest.
     pub absolute_nanos: u64,
-    /// What entering and leaving the guest takes on this host: the shortest of several requests that do nothing.
+    /// What entering and leaving a guest that works takes on this host: the median of several stretches of some
+    /// milliseconds.
     #[serde(default)]
     pub entry_nanos: u64,
 }
