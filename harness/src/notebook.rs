@@ -224,12 +224,20 @@ impl Notebook {
     ) -> Result<(), StoreError> {
         self.writer.trials(trials)?;
         self.run.trials.extend_from_slice(trials);
-        self.writer.event(&tried(
-            at_nanos,
-            "experiment-finished",
-            experiment,
-            repetition,
-        ))
+        let event = tried(at_nanos, "experiment-finished", experiment, repetition);
+        self.writer.event(&event.with("rows", trials.len()))
+    }
+
+    /// Whether this repetition need not be tried: it was, before the run was cut short, or the experiment is over.
+    #[must_use]
+    pub fn has_tried(&self, experiment: &Experiment, repetition: u32) -> bool {
+        let run = &self.run;
+        let over = &run.record.experiments_not_measured;
+        over.contains_key(&experiment.id)
+            || run
+                .trials
+                .iter()
+                .any(|trial| (trial.experiment, trial.repetition) == (experiment.id, repetition))
     }
 
     /// This host has no such metrics. Said once.

@@ -5,7 +5,7 @@
 //!                                                    ──take_up──► logs without the latter, a campaign with the former
 //! ```
 //!
-//! A boot is finished when the audit log says that its guest has stopped, all its blocks are on disk, and it has every round
+//! Repetitions of experiments are kept in the same way. A boot is finished when the audit log says that its guest has stopped, all its blocks are on disk, and it has every round
 //! of the plan: what a signal cut short would vary more than others. Which boots are measured anew thus depends on when
 //! the run was cut short, never on what they said. Block sizes, checksums, the clock's rate and the bound on clocks are those
 //! of the first session, and the second stage is sized by the pilot and the time that is left, as ever: boots of before and
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use vtax_reports::record::{HostFingerprint, Marks, Reading, RunRecord, Sample, Session};
 use vtax_reports::store::{self, Event, StoreError};
+use vtax_reports::trials::Trial;
 use vtax_scenarios::plan::Plan;
 use vtax_scenarios::units::duration_text;
 
@@ -184,7 +185,8 @@ impl Unfinished {
         let at_nanos = time_so_far(&events, &run.samples);
         let counted = |cell, boot| run.counters.boot(cell, boot).len();
         let (finished, dropped) = sort(&record.plan, &events, &run.samples, counted);
-        store::cut(job.dir, &dropped)?;
+        let tried = tried(&events, &run.trials);
+        store::cut(job.dir, &dropped, &tried)?;
 
         rig.run_start = now_raw_nanos().wrapping_sub(at_nanos);
         record.finished = None;
@@ -209,9 +211,6 @@ impl Unfinished {
                 let nanos = end_nanos.saturating_sub(ending.since_nanos);
                 campaign.add(cell, blocks, ending.known, nanos);
             }
-        }
-        if campaign.pilots_complete() {
-            campaign.size(job.plan.budget_nanos.saturating_sub(at_nanos));
         }
         Ok((Notebook::resume(job.dir, at_nanos, run)?, campaign))
     }
@@ -302,6 +301,24 @@ fn sort(
     dropped.extend(rows.into_keys());
     dropped.retain(|boot| !endings.contains_key(boot));
     (endings, dropped)
+}
+
+/// The repetitions of experiments that are finished: experiment and number.
+fn tried(events: &[Event], trials: &[Trial]) -> BTreeSet<(u32, u32)> {
+    let finished = events
+        .iter()
+        .filter(|event| event.event == "experiment-finished");
+    finished
+        .filter_map(|event| {
+            let number = |name| event.fields.get(name)?.as_u64();
+            let of = |name| u32::try_from(number(name)?).ok();
+            let (experiment, repetition) = (of("experiment")?, of("repetition")?);
+            let rows = trials
+                .iter()
+                .filter(|trial| (trial.experiment, trial.repetition) == (experiment, repetition));
+            (rows.count() as u64 == number("rows")?).then_some((experiment, repetition))
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -118,3 +118,24 @@ fn another_host_is_told_by_what_differs() {
     assert_eq!(found, ["thp was \"madvise\" and is \"always\""]);
     assert!(differences(&was, &was).is_empty());
 }
+
+#[test]
+fn a_repetition_counts_once_its_end_and_all_its_rows_are_on_disk() {
+    let finished = |repetition: u32, rows: usize| {
+        Event::now(30, "experiment-finished")
+            .with("experiment", 0)
+            .with("repetition", repetition)
+            .with("rows", rows)
+    };
+    let row = |repetition| Trial {
+        experiment: 0,
+        repetition,
+        metric: "cpu".to_owned(),
+        at_nanos: None,
+        value: 1.0,
+    };
+    let rows = [row(0), row(0), row(1), row(2)];
+    // Of the first all is there, of the second a row is lost, and of the third nothing says that it ended.
+    let found = tried(&[finished(0, 2), finished(1, 2)], &rows);
+    assert_eq!(found, BTreeSet::from([(0, 0)]));
+}

@@ -91,6 +91,12 @@ pub struct Rig {
 }
 
 impl Rig {
+    /// Nanoseconds since the run started.
+    #[must_use]
+    pub fn elapsed(&self) -> u64 {
+        now_raw_nanos().wrapping_sub(self.run_start)
+    }
+
     /// Opens KVM, calibrates the clock and tries the image in a small guest.
     ///
     /// # Errors

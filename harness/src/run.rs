@@ -17,15 +17,12 @@ use crate::experiments;
 use crate::guest::embedded::devices::DeviceError;
 use crate::host::fingerprint::fingerprint;
 use crate::host::journal::{Journal, JournalError, Origin};
-use crate::host::prepared::{Audit, Prepared};
+use crate::host::prepared::{Audit, KnobError, Prepared};
 use crate::host::root::HostRoot;
-use crate::host::things::Thing;
-use crate::host::tsc::now_raw_nanos;
 use crate::measure::BootError;
 use crate::measure::boot::{Baseline, Outcome, Spec, boot};
 use crate::measure::plant::Planted;
-use crate::neighbours::beside::Told;
-use crate::neighbours::{Crowd, CrowdError};
+use crate::neighbours::Crowd;
 use crate::notebook::Notebook;
 use crate::progress::Progress;
 use crate::resume::{ResumeError, Unfinished};
@@ -75,194 +72,211 @@ pub struct Job<'a> {
 ///
 /// # Errors
 /// [`RunError`]. A guest that fails is no error: it costs its cell.
-pub fn run(mut job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
-    let mut rig = Rig::prepare()?;
-    rig.cgroups.sweep();
-    progress.calibrating();
-    let (mut notebook, mut campaign) = match job.unfinished.take() {
-        Some(unfinished) => unfinished.take_up(&mut rig, &job)?,
-        None => {
-            // Where nothing is set beside native there is no gap to account for.
-            let prices = if job.plan.cells.is_empty() {
-                Prices::default()
-            } else {
-                costs::measure(&rig)?
-            };
-            let notebook =
-                Notebook::open(job.dir, head(&rig, &job, prices)).map_err(RunError::Directory)?;
-            let campaign = Campaign::new(job.plan, &notebook.record().not_measured);
-            (notebook, campaign)
-        }
-    };
-    rig.disks = Disks::new(job.dir);
-    let mut host = prepared(&rig, &job)?;
-    progress.start(campaign.boots_left());
+pub fn run(job: Job<'_>, progress: &Progress) -> Result<Results, RunError> {
+    let mut session = Session::begin(job, progress)?;
+    session.cells()?;
+    // Experiments set the host themselves, and start from how it was found.
+    session.restore();
+    session.experiments()?;
+    session.end()
+}
 
-    for sweep in campaign.first_sweep().. {
-        let cells = campaign.sweep(sweep);
-        if cells.is_empty() {
-            break;
-        }
-        for cell in cells {
-            if stopping(&rig, &job) {
+/// A run under way.
+struct Session<'a> {
+    rig: Rig,
+    job: Job<'a>,
+    host: Prepared,
+    campaign: Campaign<'a>,
+    notebook: Notebook,
+    progress: &'a Progress,
+}
+
+impl<'a> Session<'a> {
+    /// Looks at the host, and opens the run directory or goes on with the one that is there.
+    fn begin(mut job: Job<'a>, progress: &'a Progress) -> Result<Self, RunError> {
+        let mut rig = Rig::prepare()?;
+        rig.cgroups.sweep();
+        progress.calibrating();
+        let (notebook, campaign) = match job.unfinished.take() {
+            Some(unfinished) => unfinished.take_up(&mut rig, &job)?,
+            None => {
+                // Where nothing is set beside native there is no gap to account for.
+                let prices = if job.plan.cells.is_empty() {
+                    Prices::default()
+                } else {
+                    costs::measure(&rig)?
+                };
+                let notebook = Notebook::open(job.dir, head(&rig, &job, prices))
+                    .map_err(RunError::Directory)?;
+                let campaign = Campaign::new(job.plan, &notebook.record().not_measured);
+                (notebook, campaign)
+            }
+        };
+        rig.disks = Disks::new(job.dir);
+        let root = HostRoot::default();
+        let journal = Journal::own(&root, Origin::Run)?;
+        let audit = Audit::of_run(job.dir, rig.run_start);
+        Ok(Self {
+            host: Prepared::new(root, journal, audit),
+            rig,
+            job,
+            campaign,
+            notebook,
+            progress,
+        })
+    }
+
+    /// All cells, sweep by sweep, until each has its boots or the time is up.
+    fn cells(&mut self) -> Result<(), RunError> {
+        self.progress.start(self.campaign.boots_left());
+        // The pilots of a run that goes on may be complete already.
+        self.size();
+        for sweep in self.campaign.first_sweep().. {
+            let cells = self.campaign.sweep(sweep);
+            if cells.is_empty() {
                 break;
             }
-            progress.boot(&cell.label, campaign.boots_left());
-            if set_host(
-                &rig,
-                &mut host,
-                cell,
-                &mut campaign,
-                &mut notebook,
-                progress,
-            )? {
-                boot_once(
-                    &rig,
-                    &job,
-                    &mut host,
-                    cell,
-                    &mut campaign,
-                    &mut notebook,
-                    progress,
-                )?;
+            for cell in cells {
+                if self.stopping() {
+                    return Ok(());
+                }
+                self.progress.boot(&cell.label, self.campaign.boots_left());
+                if self.set_host(cell)? {
+                    self.boot_once(cell)?;
+                }
+            }
+            if self.stopping() {
+                return Ok(());
+            }
+            self.size();
+        }
+        Ok(())
+    }
+
+    /// Sizes the second stage, as soon as there is something to size it by.
+    fn size(&mut self) {
+        if self.campaign.pilots_complete() {
+            let nanos = self.job.plan.cells_nanos();
+            self.campaign.size(nanos.saturating_sub(self.rig.elapsed()));
+        }
+    }
+
+    fn experiments(&mut self) -> Result<(), RunError> {
+        experiments::run(
+            &self.rig,
+            self.job.plan,
+            &mut self.host,
+            self.job.stop,
+            &mut self.notebook,
+            self.progress,
+        )
+    }
+
+    /// Puts the host back, and says what is not as it was.
+    fn restore(&mut self) {
+        let restored = self.host.restore();
+        restored
+            .troubles()
+            .for_each(|trouble| self.progress.say(&trouble));
+    }
+
+    fn end(mut self) -> Result<Results, RunError> {
+        self.restore();
+        self.progress.finish();
+        let interrupted = self.job.stop.load(Ordering::Relaxed);
+        self.notebook.close(self.rig.elapsed(), interrupted)
+    }
+
+    /// Sets the host as the cell wants it. Where that fails the cell is over, and this is false.
+    fn set_host(&mut self, cell: &'a Cell) -> Result<bool, RunError> {
+        let measured = cell.guest.measured_cpus(&self.rig.cpus);
+        match self.host.set(&cell.host, &measured) {
+            Ok(()) => Ok(true),
+            // What cannot be written down must not be done, in this cell or in another.
+            Err(KnobError::Journal(error)) => Err(error.into()),
+            Err(KnobError::Audit(error)) => Err(error.into()),
+            Err(error) => {
+                let (number, _) = self.campaign.next(cell);
+                let why = NotMeasured::NotTestable(error.to_string());
+                self.give_up(cell, number, &error, why)?;
+                Ok(false)
             }
         }
-        if stopping(&rig, &job) {
-            break;
-        }
-        if campaign.pilots_complete() {
-            campaign.size(job.plan.cells_nanos().saturating_sub(elapsed(&rig)));
-        }
     }
-    experiments::run(
-        &rig,
-        job.plan,
-        &mut host,
-        job.stop,
-        job.plan.budget_nanos,
-        &mut notebook,
-        progress,
-    )?;
 
-    host.restore()
-        .troubles()
-        .for_each(|trouble| progress.say(&trouble));
-    progress.finish();
-    notebook.close(elapsed(&rig), job.stop.load(Ordering::Relaxed))
-}
-
-/// The host, to be set for each cell, and put back when the run is over.
-fn prepared(rig: &Rig, job: &Job<'_>) -> Result<Prepared, JournalError> {
-    let root = HostRoot::default();
-    let journal = Journal::own(&root, Origin::Run)?;
-    Ok(Prepared::new(
-        root,
-        journal,
-        Audit::of_run(job.dir, rig.run_start),
-    ))
-}
-
-/// Sets the host as the cell wants it. Where that fails the cell is over, and this is false.
-fn set_host(
-    rig: &Rig,
-    host: &mut Prepared,
-    cell: &Cell,
-    campaign: &mut Campaign<'_>,
-    notebook: &mut Notebook,
-    progress: &Progress,
-) -> Result<bool, StoreError> {
-    let Err(error) = host.set(&cell.host, &cell.guest.measured_cpus(&rig.cpus)) else {
-        return Ok(true);
-    };
-    let (number, _) = campaign.next(cell);
-    campaign.give_up(cell);
-    progress.failed(&cell.label, &error);
-    let why = NotMeasured::NotTestable(error.to_string());
-    notebook.cell_failed(elapsed(rig), cell, number, why)?;
-    Ok(false)
-}
-
-/// Boots a cell once and keeps what it brings.
-fn boot_once(
-    rig: &Rig,
-    job: &Job<'_>,
-    host: &mut Prepared,
-    cell: &Cell,
-    campaign: &mut Campaign<'_>,
-    notebook: &mut Notebook,
-    progress: &Progress,
-) -> Result<(), RunError> {
-    let (number, known) = campaign.next(cell);
-    let start = elapsed(rig);
-    let spec = Spec {
-        cell,
-        boot: number,
-        seed: job.plan.seed,
-        known,
-        planted: Planted::Nothing,
-        baseline: Baseline::Native,
-        stop: job.stop,
-    };
-    let result = beside_neighbours(rig, job, host, &spec, notebook)?;
-    let end = elapsed(rig);
-    match result {
-        Ok(outcome) => {
-            notebook.guest_stopped(start..end, cell, number, &outcome)?;
-            let Outcome {
-                samples,
-                counters,
-                known,
-                ..
-            } = outcome;
-            campaign.add(cell, &samples, known, end - start);
-            notebook.keep(samples, counters);
-        }
-        Err(error) => {
-            campaign.give_up(cell);
-            progress.failed(&cell.label, &error);
-            notebook.cell_failed(end, cell, number, why(&error))?;
+    /// Boots a cell once and keeps what it brings.
+    fn boot_once(&mut self, cell: &'a Cell) -> Result<(), RunError> {
+        let (number, known) = self.campaign.next(cell);
+        let start = self.rig.elapsed();
+        let spec = Spec {
+            cell,
+            boot: number,
+            seed: self.job.plan.seed,
+            known,
+            planted: Planted::Nothing,
+            baseline: Baseline::Native,
+            stop: self.job.stop,
+        };
+        let result = self.beside_neighbours(&spec)?;
+        let end = self.rig.elapsed();
+        match result {
+            Ok(outcome) => {
+                self.notebook
+                    .guest_stopped(start..end, cell, number, &outcome)?;
+                let Outcome {
+                    samples,
+                    counters,
+                    known,
+                    ..
+                } = outcome;
+                self.campaign.add(cell, &samples, known, end - start);
+                self.notebook.keep(samples, counters);
+                Ok(())
+            }
+            Err(error) => self.give_up(cell, number, &error, why(&error)),
         }
     }
-    Ok(())
-}
 
-/// Boots the guest while its neighbours run.
-fn beside_neighbours(
-    rig: &Rig,
-    job: &Job<'_>,
-    host: &mut Prepared,
-    spec: &Spec<'_>,
-    notebook: &mut Notebook,
-) -> Result<Result<Outcome, BootError>, RunError> {
-    let (cell, number) = (spec.cell, spec.boot);
-    let mut crowd = match Crowd::beside(rig, cell, spec.seed, job.dir) {
-        Ok(crowd) => crowd,
-        Err(error) => return Ok(Err(error.into())),
-    };
-    let groups = groups(&crowd.told());
-    for group in &groups {
-        host.journal().made(group)?;
+    /// Boots the guest while its neighbours run.
+    fn beside_neighbours(
+        &mut self,
+        spec: &Spec<'_>,
+    ) -> Result<Result<Outcome, BootError>, StoreError> {
+        let (rig, notebook) = (&self.rig, &mut self.notebook);
+        let (cell, number) = (spec.cell, spec.boot);
+        let mut crowd = match Crowd::beside(rig, cell, spec.seed, self.job.dir) {
+            Ok(crowd) => crowd,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        notebook.neighbours_started(rig.elapsed(), cell, number, &crowd.told())?;
+        notebook.guest_started(rig.elapsed(), cell, number)?;
+        let result = boot(rig, spec);
+        // What was measured beside neighbours that were not there is not the cell's.
+        let all_there = crowd.check();
+        let told = crowd.told();
+        drop(crowd);
+        notebook.neighbours_stopped(rig.elapsed(), cell, number, &told)?;
+        Ok(result.and_then(|outcome| Ok(all_there.map(|()| outcome)?)))
     }
-    notebook.neighbours_started(elapsed(rig), cell, number, &crowd.told())?;
-    notebook.guest_started(elapsed(rig), cell, number)?;
-    let result = boot(rig, spec);
-    // What was measured beside neighbours that were not there is not the cell's.
-    let all_there = crowd.check();
-    let told = crowd.told();
-    drop(crowd);
-    for group in &groups {
-        host.journal().gone(group)?;
-    }
-    notebook.neighbours_stopped(elapsed(rig), cell, number, &told)?;
-    Ok(result.and_then(|outcome| Ok(all_there.map(|()| outcome)?)))
-}
 
-/// The control groups of the neighbours, as the journal names them.
-fn groups(told: &[Told]) -> Vec<Thing> {
-    let paths = told.iter().flat_map(|neighbour| &neighbour.cgroups);
-    paths
-        .map(|path| Thing::Cgroup(path.trim_start_matches('/').to_owned()))
-        .collect()
+    /// The cell is over before its time.
+    fn give_up(
+        &mut self,
+        cell: &Cell,
+        number: u32,
+        error: &dyn std::error::Error,
+        why: NotMeasured,
+    ) -> Result<(), RunError> {
+        self.campaign.give_up(cell);
+        self.progress.failed(&cell.label, error);
+        let now = self.rig.elapsed();
+        Ok(self.notebook.cell_failed(now, cell, number, why)?)
+    }
+
+    /// The user wants it, or the time is up. The budget bounds the run whatever its samples say.
+    fn stopping(&self) -> bool {
+        self.job.stop.load(Ordering::Relaxed) || self.rig.elapsed() >= self.job.plan.cells_nanos()
+    }
 }
 
 /// A host that has no memory or CPU for the cell cannot test it; anything else is a failure.
@@ -274,21 +288,12 @@ fn why(error: &BootError) -> NotMeasured {
         | BootError::OtherTsc
         | BootError::Disk(_)
         | BootError::Network(_)
-        | BootError::Device(DeviceError::Vhost(_))
-        | BootError::Neighbour(CrowdError::Cgroup(_) | CrowdError::Lacking { .. }) => {
+        | BootError::Device(DeviceError::Vhost(_)) => NotMeasured::NotTestable(error.to_string()),
+        BootError::Neighbour(crowd) if crowd.is_lack() => {
             NotMeasured::NotTestable(error.to_string())
         }
         _ => NotMeasured::Failed(error.to_string()),
     }
-}
-
-/// The user wants it, or the time is up. The budget bounds the run whatever its samples say.
-fn stopping(rig: &Rig, job: &Job<'_>) -> bool {
-    job.stop.load(Ordering::Relaxed) || elapsed(rig) >= job.plan.cells_nanos()
-}
-
-fn elapsed(rig: &Rig) -> u64 {
-    now_raw_nanos().wrapping_sub(rig.run_start)
 }
 
 /// All that is known before the first sample.

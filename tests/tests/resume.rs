@@ -182,3 +182,46 @@ fn a_run_goes_on_only_as_it_was_planned_and_where_it_began() {
         &["a TSC tick took 7 ns"],
     );
 }
+
+#[test]
+fn finished_repetitions_of_an_experiment_are_kept() {
+    const REPETITIONS: usize = 8;
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let text = format!(
+        "schema = 1\nname = \"idle\"\n[[experiment]]\nkind = \"idle\"\nparams.window = \"250ms\"\nrepetitions = {REPETITIONS}\n"
+    );
+    stage.file("idle.toml", &text);
+    let run = stage.run_dir("run");
+    let rows = || {
+        let text = std::fs::read_to_string(stage.path("run/trials.csv")).unwrap_or_default();
+        text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut running = stage.vtax("run idle.toml --out run").start();
+    running.wait_until(|| rows().len() > 2);
+    running.signal(Signal::KILL);
+    let _ = running.wait();
+    let before = rows();
+    // What is on disk of the repetition under way is measured anew.
+    stage.file(
+        "run/trials.csv",
+        &(run.text("trials.csv") + "0,7,cpu,,1\n0,7"),
+    );
+    stage.vtax("run --resume run").run().exits(0);
+    let after = rows();
+    assert_eq!(before[..2], after[..2]);
+    let mut repetitions: Vec<&str> = after
+        .iter()
+        .filter(|row| row.contains(",cpu,"))
+        .filter_map(|row| row.split(',').nth(1))
+        .collect();
+    repetitions.sort_unstable();
+    let wanted: Vec<String> = (0..REPETITIONS).map(|it| it.to_string()).collect();
+    assert_eq!(repetitions, wanted);
+    let started = run.events();
+    let started = started
+        .iter()
+        .filter(|event| *event == "experiment-started");
+    assert!(started.count() <= REPETITIONS + 1);
+}

@@ -14,7 +14,7 @@ use vtax_scenarios::{Loaded, Overrides, claims, explain, explain_claim};
 
 use super::exit::{self, Failure};
 use super::output::width;
-use super::run::{alone, default_dir, duration, stop_on_signals};
+use super::run::{alone_on_a_tidy_host, default_dir, duration, stop_on_signals};
 use super::source;
 use crate::claims::{Claim, SuiteJob, run as test};
 use crate::progress::Talk;
@@ -59,8 +59,7 @@ pub fn run(args: &ClaimsArgs, talk: Talk) -> Result<ExitCode, Failure> {
     }
     let claims = claims_to_test(args)?;
     let stop = stop_on_signals()?;
-    let _alone = alone()?;
-    super::host::recover()?;
+    let _alone = alone_on_a_tidy_host(talk)?;
     let dir = match &args.out {
         Some(dir) => dir.clone(),
         None => default_dir("claims")?,

@@ -21,6 +21,7 @@ use crate::host::knobs;
 use crate::host::leftovers::{self, Leftover};
 use crate::host::prepared::{Audit, Prepared, Restored};
 use crate::host::root::HostRoot;
+use crate::progress::Talk;
 
 /// Version of the JSON object.
 const SCHEMA: u32 = 1;
@@ -129,7 +130,7 @@ fn apply(scenario: &str) -> Result<ExitCode, Failure> {
     let loaded = source::load(scenario, &Overrides::default())?;
     let (settings, measured) = wanted(&loaded.plan)?;
     let _alone = alone()?;
-    put_back_runs()?;
+    put_back_runs(Talk::Bar)?;
     let host = HostRoot::default();
     let journal = Journal::own(&host, Origin::Applied).map_err(failed)?;
     let audit = Audit::of_host(&journal);
@@ -141,7 +142,7 @@ fn apply(scenario: &str) -> Result<ExitCode, Failure> {
             exit::HOST,
         )
     })?;
-    for change in prepared.journal().changes() {
+    for change in prepared.changes() {
         let to = change.to.last().map_or("", String::as_str);
         anstream::println!("{}: {} → {to}", change.part, change.from);
     }
@@ -212,9 +213,10 @@ fn restore() -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(exit::FAILED));
         }
     }
-    // Groups that were made and not written down yet when vtax was killed.
     if let Ok(groups) = Cgroups::of(&host) {
-        groups.sweep();
+        for group in groups.sweep() {
+            anstream::println!("control group {}: removed", group.display());
+        }
     }
     Ok(if left {
         ExitCode::from(exit::HOST)
@@ -227,22 +229,28 @@ fn restore() -> Result<ExitCode, Failure> {
 ///
 /// # Errors
 /// A journal cannot be read or written.
-pub fn recover() -> Result<(), Failure> {
-    put_back_runs()?;
-    tell_leftovers();
+pub fn recover(talk: Talk) -> Result<(), Failure> {
+    put_back_runs(talk)?;
+    if talk != Talk::Quiet {
+        tell_leftovers();
+    }
     Ok(())
 }
 
-fn put_back_runs() -> Result<(), Failure> {
+/// Also drops what outlived a boot of the host: there is nothing to be put back of it.
+fn put_back_runs(talk: Talk) -> Result<(), Failure> {
     let host = HostRoot::default();
     for leftover in leftovers::find(&host).map_err(failed)? {
-        if leftover.origin != Origin::Run || !leftover.ours {
+        if !leftover.ours || (leftover.origin != Origin::Run && !leftover.outlived) {
             continue;
         }
-        anstream::eprintln!("vtax: {}", leftover.sentence());
+        let sentence = leftover.sentence();
         let restored = leftover.put_back(&host).map_err(failed)?;
-        for line in lines(&restored) {
-            anstream::eprintln!("vtax: put back: {line}");
+        if talk != Talk::Quiet {
+            anstream::eprintln!("vtax: {sentence}");
+            for line in lines(&restored) {
+                anstream::eprintln!("vtax: put back: {line}");
+            }
         }
         for trouble in restored.troubles() {
             anstream::eprintln!("vtax: {trouble}");
@@ -277,15 +285,11 @@ fn told(leftover: &Leftover) -> String {
 }
 
 fn lines(restored: &Restored) -> Vec<String> {
-    let parts = restored
+    restored
         .parts
         .iter()
-        .map(|(_, part, present, from)| format!("{part}: {present} → {from}"));
-    let things = restored
-        .things
-        .iter()
-        .map(|thing| format!("{thing}: removed"));
-    parts.chain(things).collect()
+        .map(|(part, present, from)| format!("{part}: {present} → {from}"))
+        .collect()
 }
 
 fn failed(error: JournalError) -> Failure {

@@ -96,8 +96,7 @@ pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let stop = stop_on_signals()?;
-    let _alone = alone()?;
-    super::host::recover()?;
+    let _alone = alone_on_a_tidy_host(talk)?;
     let mut worst = ExitCode::SUCCESS;
     for scenario in &loaded {
         let code = one(args, scenario, loaded.len() > 1, talk, &stop)?;
@@ -114,6 +113,13 @@ pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
 /// The right to measure on this host and to change it, which one vtax has at a time.
 pub(super) fn alone() -> Result<Exclusive, Failure> {
     Exclusive::take().map_err(|error| Failure::Message(error.into(), exit::HOST))
+}
+
+/// The same, before something is measured: what killed runs left is put back, and what else there is is told.
+pub(super) fn alone_on_a_tidy_host(talk: Talk) -> Result<Exclusive, Failure> {
+    let alone = alone()?;
+    super::host::recover(talk)?;
+    Ok(alone)
 }
 
 fn filtered(mut loaded: Loaded, filter: &str) -> Result<Loaded, Failure> {
@@ -160,8 +166,7 @@ fn one(
 /// Goes on with the run in `dir`.
 fn resume(args: &RunArgs, dir: &Path, talk: Talk) -> Result<ExitCode, Failure> {
     let stop = stop_on_signals()?;
-    let _alone = alone()?;
-    super::host::recover()?;
+    let _alone = alone_on_a_tidy_host(talk)?;
     let Some(unfinished) = Unfinished::find(dir, args.budget).map_err(RunError::from)? else {
         anstream::eprintln!(
             "vtax: {} holds a finished run: there is nothing to do (`vtax report` shows it)",

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vtax_reports::selftest::{Level, Selftest};
 
 use super::exit::{self, Failure};
-use super::run::{alone, duration, stop_on_signals};
+use super::run::{alone_on_a_tidy_host, duration, stop_on_signals};
 use crate::progress::Talk;
 use crate::selftest::{LEVELS, Options, SelftestError, selftest};
 
@@ -33,8 +33,7 @@ pub struct SelftestArgs {
 
 pub fn run(args: &SelftestArgs, talk: Talk) -> Result<ExitCode, Failure> {
     let stop = stop_on_signals()?;
-    let _alone = alone()?;
-    super::host::recover()?;
+    let _alone = alone_on_a_tidy_host(talk)?;
     let bar = ProgressBar::with_draw_target(
         Some(u64::from(args.trials) * LEVELS.len() as u64),
         match talk {

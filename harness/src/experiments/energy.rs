@@ -36,14 +36,15 @@ impl<'a> Meter<'a> {
         Ok(meter)
     }
 
-    /// Mean power while `work` runs, in watts.
+    /// Mean power while `work` runs, in watts. It runs in any case.
     ///
     /// # Errors
     /// A counter cannot be read, or began anew meanwhile.
     pub fn watts(&self, work: impl FnOnce()) -> Result<f64, String> {
-        let (start, before) = (Instant::now(), self.joules()?);
+        let (start, before) = (Instant::now(), self.joules());
         work();
-        let (seconds, after) = (start.elapsed().as_secs_f64(), self.joules()?);
+        let (seconds, after) = (start.elapsed().as_secs_f64(), self.joules());
+        let (before, after) = (before?, after?);
         if after < before {
             return Err("a counter of energy began anew in between".to_owned());
         }

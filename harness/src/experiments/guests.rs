@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use vtax_scenarios::memory::MIN_MEMORY_BYTES;
-use vtax_scenarios::plan::{Backing, Experiment, Neighbour, NeighbourDisk, NeighbourPinning, Work};
+use vtax_scenarios::plan::{Backing, Neighbour, NeighbourDisk, NeighbourPinning, Work};
 
 use super::{ExperimentError, pause};
 use crate::neighbours::beside::PROGRAM;
@@ -36,11 +36,7 @@ pub(super) fn of(work: Work) -> Neighbour {
 }
 
 /// Starts them; they are at work then.
-pub(super) fn start(
-    rig: &Rig,
-    plans: &[Neighbour],
-    experiment: &Experiment,
-) -> Result<Crowd, ExperimentError> {
+pub(super) fn start(rig: &Rig, plans: &[Neighbour], seed: u64) -> Result<Crowd, ExperimentError> {
     Ok(Crowd::start(
         plans,
         &Around {
@@ -48,7 +44,7 @@ pub(super) fn start(
             cgroups: &rig.cgroups,
             guest_cpus: &[],
             scratch: &std::env::temp_dir(),
-            seed: experiment.id.into(),
+            seed,
         },
     )?)
 }

@@ -17,19 +17,21 @@ const PATIENCE: Duration = Duration::from_millis(200);
 pub(super) fn repeat(
     rig: &Rig,
     experiment: &Experiment,
+    seed: u64,
     stop: &AtomicBool,
 ) -> Result<Outcome, ExperimentError> {
     let wanted = experiment.param("attempts");
-    let mut crowd = guests::start(rig, &[guests::of(Work::Wild)], experiment)?;
+    let mut crowd = guests::start(rig, &[guests::of(Work::Wild)], seed)?;
     let start = Instant::now();
     let patience = PATIENCE.saturating_mul(u32::try_from(wanted).unwrap_or(u32::MAX));
     let (escapes, stopped) = loop {
+        // An escape may end the process. Looked at in this order, what one that has ended did is seen whole.
+        let there = crowd.check();
         let done = crowd.progress().into_iter().next().unwrap_or_default();
-        // An escape ends the process, or not: it is looked for before that.
         if done.escapes > 0 || done.faults >= wanted || stop.load(Ordering::Relaxed) {
             break (done.escapes, done.faults.saturating_sub(done.escapes));
         }
-        crowd.check()?;
+        there?;
         if start.elapsed() > patience {
             return Err(ExperimentError::Silent {
                 what: "a guest that reaches beyond its memory",

@@ -37,10 +37,11 @@ const PROBE_STREAM: u64 = 19;
 pub(super) fn repeat(
     rig: &Rig,
     experiment: &Experiment,
+    seed: u64,
     host: &mut Prepared,
     stop: &AtomicBool,
 ) -> Result<Outcome, ExperimentError> {
-    let outcome = merge(rig, experiment, host, stop);
+    let outcome = merge(rig, experiment, seed, host, stop);
     host.set(&HostSettings::new(), &[])?;
     outcome
 }
@@ -48,6 +49,7 @@ pub(super) fn repeat(
 fn merge(
     rig: &Rig,
     experiment: &Experiment,
+    seed: u64,
     host: &mut Prepared,
     stop: &AtomicBool,
 ) -> Result<Outcome, ExperimentError> {
@@ -85,12 +87,12 @@ fn merge(
         content: Some(Content { zero, common }),
         ..guests::of(Work::Idle)
     };
-    let mut crowd = guests::start(rig, &[plan], experiment)?;
+    let mut crowd = guests::start(rig, &[plan], seed)?;
     let mut resident = 0;
     for footprint in crowd.memory() {
         resident += footprint?.guest;
     }
-    let probes = probes(experiment)?;
+    let probes = probes(seed)?;
     let watch = Watch {
         resident: resident as f64,
         before: watch.saved_bytes()?,
@@ -221,7 +223,7 @@ fn daemon(root: &HostRoot) -> Option<u32> {
 }
 
 /// Equal pages that may be merged.
-fn probes(experiment: &Experiment) -> Result<Ram, ExperimentError> {
+fn probes(seed: u64) -> Result<Ram, ExperimentError> {
     let ram = Ram::map(&RamConfig {
         address: PROBES_AT,
         len: PROBES * PAGE,
@@ -229,7 +231,7 @@ fn probes(experiment: &Experiment) -> Result<Ram, ExperimentError> {
         prefault: false,
         numa_node: None,
     })?;
-    let content = child_seed(experiment.id.into(), &[PROBE_STREAM]);
+    let content = child_seed(seed, &[PROBE_STREAM]);
     for page in 0..PROBES {
         ram.write(page * PAGE, &content)?;
     }

@@ -15,29 +15,26 @@ mod ksm;
 mod quota;
 mod weights;
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use vtax_reports::record::NotMeasured;
-use vtax_reports::store::StoreError;
 use vtax_reports::trials::Trial;
-use vtax_scenarios::plan::{Experiment, ExperimentKind, Plan};
+use vtax_scenarios::plan::{Experiment, ExperimentKind, Plan, child_seed};
 
 use crate::guest::Failure;
 use crate::guest::embedded::VmError;
 use crate::guest::mailbox::MailboxError;
 use crate::guest::ram::RamError;
-use crate::host::cgroups::CgroupError;
 use crate::host::prepared::{KnobError, Prepared};
 use crate::host::root::ReadError;
-use crate::host::tsc::now_raw_nanos;
 use crate::neighbours::CrowdError;
 use crate::neighbours::footprint::FootprintError;
 use crate::notebook::Notebook;
 use crate::progress::Progress;
-use crate::rig::Rig;
+use crate::rig::{Rig, RigError};
+use crate::run::RunError;
 
 /// Why an experiment is over before its time.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +48,9 @@ pub enum ExperimentError {
     /// A guest could not be made.
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// A small guest could not be made, or failed.
+    #[error(transparent)]
+    Rig(#[from] RigError),
     /// A guest failed.
     #[error(transparent)]
     Guest(#[from] Failure),
@@ -96,15 +96,17 @@ impl ExperimentError {
         match self {
             Self::NotTestable(_)
             | Self::Ram(_)
-            | Self::Crowd(
-                CrowdError::Lacking { .. } | CrowdError::Cgroup(CgroupError::NoPlace(_)),
-            )
-            | Self::Knob(_)
+            | Self::Rig(RigError::Ram(_))
+            | Self::Knob(KnobError::Obstacle { .. } | KnobError::Foreign(_))
             | Self::Read(_) => NotMeasured::NotTestable(self.to_string()),
+            Self::Crowd(error) if error.is_lack() => NotMeasured::NotTestable(self.to_string()),
             _ => NotMeasured::Failed(self.to_string()),
         }
     }
 }
+
+/// Keeps the seeds of experiments apart from those of cells.
+const EXPERIMENT_STREAM: u64 = 20;
 
 /// What one repetition brought.
 #[derive(Debug, Default, PartialEq)]
@@ -117,80 +119,80 @@ pub struct Outcome {
     pub unavailable: Vec<(&'static str, String)>,
 }
 
-/// Tries an experiment once.
+/// Tries an experiment once. `seed`: of all that is random in this repetition.
 ///
 /// # Errors
 /// [`ExperimentError`]: it concerns this experiment alone.
 pub fn repeat(
     rig: &Rig,
     experiment: &Experiment,
+    seed: u64,
     host: &mut Prepared,
     stop: &AtomicBool,
 ) -> Result<Outcome, ExperimentError> {
     match experiment.kind {
         ExperimentKind::Boot => boot::repeat(rig, experiment),
         ExperimentKind::Idle => idle::repeat(rig, experiment, stop),
-        ExperimentKind::Weights => weights::repeat(rig, experiment, stop),
-        ExperimentKind::Quota => quota::repeat(rig, experiment, stop),
-        ExperimentKind::Isolation => isolation::repeat(rig, experiment, stop),
-        ExperimentKind::Ksm => ksm::repeat(rig, experiment, host, stop),
+        ExperimentKind::Weights => weights::repeat(rig, experiment, seed, stop),
+        ExperimentKind::Quota => quota::repeat(rig, experiment, seed, stop),
+        ExperimentKind::Isolation => isolation::repeat(rig, experiment, seed, stop),
+        ExperimentKind::Ksm => ksm::repeat(rig, experiment, seed, host, stop),
     }
 }
 
-/// Tries all experiments of the plan as often as they want, or until the time is up at `end_nanos` after the run's start.
+/// Tries all experiments of the plan as often as they want, or until the plan's time is up.
 ///
 /// # Errors
-/// The run directory cannot be written. An experiment that fails is no error: it costs its own results.
+/// The run directory or the journal of the host cannot be written. An experiment that fails is no error: it costs its own
+/// results.
 pub fn run(
     rig: &Rig,
     plan: &Plan,
     host: &mut Prepared,
     stop: &AtomicBool,
-    end_nanos: u64,
     notebook: &mut Notebook,
     progress: &Progress,
-) -> Result<(), StoreError> {
-    let repetitions = plan.experiments.iter().map(|it| it.repetitions).max();
-    let total: u64 = plan
-        .experiments
-        .iter()
-        .map(|it| u64::from(it.repetitions))
-        .sum();
-    progress.start(total);
-    let mut left = total;
-    let mut over = BTreeSet::new();
-    for repetition in 0..repetitions.unwrap_or(0) {
-        for experiment in &plan.experiments {
-            if repetition >= experiment.repetitions || over.contains(&experiment.id) {
-                continue;
-            }
-            let now = || now_raw_nanos() - rig.run_start;
-            if stop.load(Ordering::Relaxed) || now() >= end_nanos {
-                progress.finish();
-                return Ok(());
-            }
-            progress.boot(&experiment.label, left);
-            left -= 1;
-            notebook.experiment_started(now(), experiment, repetition)?;
-            match repeat(rig, experiment, host, stop) {
-                // What was cut short says nothing.
-                Ok(_) if stop.load(Ordering::Relaxed) => {}
-                Ok(outcome) => {
-                    notebook.trials(
-                        now(),
-                        experiment,
-                        repetition,
-                        &trials(experiment, repetition, &outcome),
-                    )?;
-                    if !outcome.unavailable.is_empty() {
-                        notebook.metrics_unavailable(experiment, &outcome.unavailable)?;
-                    }
+) -> Result<(), RunError> {
+    let most = plan.experiments.iter().map(|it| it.repetitions).max();
+    let in_turn = (0..most.unwrap_or(0)).flat_map(|repetition| {
+        let experiments = plan.experiments.iter();
+        let wanting = experiments.filter(move |experiment| repetition < experiment.repetitions);
+        wanting.map(move |experiment| (experiment, repetition))
+    });
+    let wanted: Vec<_> = in_turn
+        .filter(|&(experiment, repetition)| !notebook.has_tried(experiment, repetition))
+        .collect();
+    progress.start(wanted.len() as u64);
+    for (left, (experiment, repetition)) in (1..=wanted.len() as u64).rev().zip(wanted) {
+        if stop.load(Ordering::Relaxed) || rig.elapsed() >= plan.budget_nanos {
+            break;
+        }
+        // It may have failed meanwhile.
+        if notebook.has_tried(experiment, repetition) {
+            continue;
+        }
+        progress.boot(&experiment.label, left);
+        notebook.experiment_started(rig.elapsed(), experiment, repetition)?;
+        let seed = child_seed(
+            plan.seed,
+            &[EXPERIMENT_STREAM, experiment.id.into(), repetition.into()],
+        );
+        match repeat(rig, experiment, seed, host, stop) {
+            // What was cut short says nothing.
+            Ok(_) if stop.load(Ordering::Relaxed) => {}
+            Ok(outcome) => {
+                if !outcome.unavailable.is_empty() {
+                    notebook.metrics_unavailable(experiment, &outcome.unavailable)?;
                 }
-                Err(error) => {
-                    over.insert(experiment.id);
-                    progress.failed(&experiment.label, &error);
-                    notebook.experiment_failed(now(), experiment, repetition, error.why())?;
-                }
+                let trials = trials(experiment, repetition, &outcome);
+                notebook.trials(rig.elapsed(), experiment, repetition, &trials)?;
+            }
+            // What cannot be written down must not be done, in this experiment or in another.
+            Err(ExperimentError::Knob(KnobError::Journal(error))) => return Err(error.into()),
+            Err(ExperimentError::Knob(KnobError::Audit(error))) => return Err(error.into()),
+            Err(error) => {
+                progress.failed(&experiment.label, &error);
+                notebook.experiment_failed(rig.elapsed(), experiment, repetition, error.why())?;
             }
         }
     }

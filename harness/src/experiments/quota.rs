@@ -12,6 +12,7 @@ use crate::rig::Rig;
 pub(super) fn repeat(
     rig: &Rig,
     experiment: &Experiment,
+    seed: u64,
     stop: &AtomicBool,
 ) -> Result<Outcome, ExperimentError> {
     let quota = experiment.param("percent") as f64 / 100.0;
@@ -21,7 +22,7 @@ pub(super) fn repeat(
         pinning: ring.clone(),
         ..guests::of(Work::Cpu)
     });
-    let mut crowd = guests::start(rig, &plans, experiment)?;
+    let mut crowd = guests::start(rig, &plans, seed)?;
     let window = Duration::from_nanos(experiment.param("window"));
     let (done, nanos) = guests::watch(&mut crowd, window, stop)?;
     let [capped, free] = done.as_slice() else {

@@ -12,6 +12,7 @@ use crate::rig::Rig;
 pub(super) fn repeat(
     rig: &Rig,
     experiment: &Experiment,
+    seed: u64,
     stop: &AtomicBool,
 ) -> Result<Outcome, ExperimentError> {
     let weights = [experiment.param("first"), experiment.param("second")];
@@ -21,7 +22,7 @@ pub(super) fn repeat(
         pinning: ring.clone(),
         ..guests::of(Work::Cpu)
     });
-    let mut crowd = guests::start(rig, &plans, experiment)?;
+    let mut crowd = guests::start(rig, &plans, seed)?;
     let window = Duration::from_nanos(experiment.param("window"));
     let (done, _) = guests::watch(&mut crowd, window, stop)?;
     let [first, second] = done.as_slice() else {

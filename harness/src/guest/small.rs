@@ -115,6 +115,24 @@ impl SmallGuest<'_> {
         workload: &str,
         iterations: u64,
     ) -> Result<Done, RigError> {
+        let mut request = self.request(op, workload, iterations);
+        if op == Op::Touch {
+            request.arena_len = 0;
+        }
+        self.carry_out(on, &request)
+    }
+
+    /// Has the guest run a workload whose first parameter is `first`, and whose others are as small as can be.
+    ///
+    /// # Errors
+    /// The guest failed or the payload refused.
+    pub fn run(&mut self, workload: &str, first: u64, iterations: u64) -> Result<(), RigError> {
+        let mut request = self.request(Op::Run, workload, iterations);
+        request.params[0] = first;
+        self.carry_out(On::Guest, &request).map(drop)
+    }
+
+    fn request(&self, op: Op, workload: &str, iterations: u64) -> Request {
         let mut params = [0; vtax_workloads::MAX_PARAMS];
         let mut index = 0;
         if let Some((found, workload)) = vtax_workloads::find(workload) {
@@ -123,20 +141,20 @@ impl SmallGuest<'_> {
                 *value = param.min;
             }
         }
-        self.mailbox.put(&Request {
+        Request {
             op,
             workload: index,
             arena: RAM_BASE + layout::arena(MIN_MEMORY_BYTES, 1, 0),
-            arena_len: if op == Op::Touch {
-                0
-            } else {
-                arena_bytes(MIN_MEMORY_BYTES, 1)
-            },
+            arena_len: arena_bytes(MIN_MEMORY_BYTES, 1),
             iterations,
             planted: 0,
             params,
             seed: 0,
-        })?;
+        }
+    }
+
+    fn carry_out(&mut self, on: On, request: &Request) -> Result<Done, RigError> {
+        self.mailbox.put(request)?;
         let executor: &mut dyn Executor = match on {
             On::Guest => &mut self.vcpu,
             On::Host => &mut self.native,

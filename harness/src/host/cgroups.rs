@@ -169,8 +169,10 @@ impl Cgroups {
         Ok((!group.directories.is_empty()).then_some(group))
     }
 
-    /// Removes what processes of vtax that are gone have left: their groups are empty, since guests die with them.
-    pub fn sweep(&self) {
+    /// Removes what processes of vtax that are gone have left, and says what that was: their groups are empty, or will be
+    /// in a moment, since guests die with them.
+    pub fn sweep(&self) -> Vec<PathBuf> {
+        let mut removed = Vec::new();
         for place in self.cpu.iter().chain(&self.memory) {
             for name in self.root.entries(&place.directory).unwrap_or_default() {
                 let owner = name
@@ -179,10 +181,30 @@ impl Cgroups {
                     .map(|(owner, _)| owner)
                     .filter(|owner| owner.parse::<u32>().is_ok());
                 if owner.is_some_and(|owner| !self.root.exists(&format!("proc/{owner}"))) {
+                    let path = self.root.path(&format!("{}/{name}", place.directory));
                     // One that is in use after all is refused, and stays.
-                    let _ = fs::remove_dir(self.root.path(&format!("{}/{name}", place.directory)));
+                    if remove(&path).is_ok() {
+                        removed.push(path);
+                    }
                 }
             }
+        }
+        removed
+    }
+}
+
+/// Removes a group. The kernel may see its last process a moment longer than its parent does.
+fn remove(path: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match fs::remove_dir(path) {
+            Err(error)
+                if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => return Ok(()),
         }
     }
 }
@@ -299,22 +321,10 @@ impl Group {
     }
 
     fn take_away(&mut self) -> Result<(), CgroupError> {
-        let deadline = Instant::now() + PATIENCE;
         while let Some(place) = self.directories.last() {
             let path = self.root.path(&place.directory);
-            match fs::remove_dir(&path) {
-                Err(error)
-                    if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
-                {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(refused("removing the control group", &path)(error));
-                }
-                _ => {
-                    self.directories.pop();
-                }
-            }
+            remove(&path).map_err(refused("removing the control group", &path))?;
+            self.directories.pop();
         }
         Ok(())
     }
@@ -444,7 +454,8 @@ mod tests {
             tree.write(&format!("sys/fs/cgroup/cpu/{name}/"), "");
         }
         tree.write("proc/8/", "");
-        Cgroups::of(&tree.root()).unwrap().sweep();
+        let removed = Cgroups::of(&tree.root()).unwrap().sweep();
+        assert_eq!(removed, [tree.root().path("sys/fs/cgroup/cpu/vtax-7-0")]);
         let left = tree.root().entries("sys/fs/cgroup/cpu").unwrap();
         assert_eq!(left, ["other", "vtax-8-1", "vtax-x-1"]);
     }

@@ -1,7 +1,17 @@
-//! CPU time of another process.
+//! CPU time of this thread, and of another process.
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// The kernel numbers no process higher (`PID_MAX_LIMIT`), and the C library makes the clock of another of such a number.
 const MOST: libc::pid_t = 4 << 20;
+
+/// CPU time of the calling thread so far in nanoseconds, that of its guest included (clock_gettime(2)).
+#[must_use]
+pub fn thread_cpu_nanos() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // CPU time counts up from the thread's start and is never negative.
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
 
 /// CPU time of a process so far in nanoseconds, all its threads and its guest's vCPUs together; `None` where it is gone.
 ///

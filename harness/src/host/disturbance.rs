@@ -25,12 +25,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    thread::sched_getcpu,
-    time::{ClockId, clock_gettime},
-};
+use rustix::thread::sched_getcpu;
 use vtax_reports::record::Marks;
 
+use super::cpu_time::thread_cpu_nanos;
 use super::root::HostRoot;
 use super::tsc::now_raw_nanos;
 
@@ -308,12 +306,6 @@ fn is_virtualized(root: &HostRoot) -> bool {
 
 fn current_cpu() -> u32 {
     u32::try_from(sched_getcpu()).unwrap_or(u32::MAX)
-}
-
-fn thread_cpu_nanos() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    // CPU time counts up from the thread's start and is never negative.
-    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
 /// What getrusage(2) says of the calling thread.

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! begun     who, and in which boot of the host
-//! changing  a part of a knob: what it held, and what it will hold        ─┐ written and synced first,
-//! made      a thing that must not outlive vtax                           ─┘ done afterwards
-//! restored, gone   no longer to be put back
+//! changing  a part of a knob: what it held, and what it will hold; written and synced first, done afterwards
+//! restored  no longer to be put back
 //! ```
 //!
 //! The file exists only while there is something to put back. Each line is synced, and the directory with the first one,
 //! so that after SIGKILL or a power cut the next vtax finds what to do. A torn last line stands for nothing: what it
 //! announced was not done yet.
+//!
+//! What vtax makes needs no journal: network links lie in namespaces that end with the process, scratch files have no
+//! name, neighbours die with the thread that started them, and control groups are named after their maker
+//! ([`super::cgroups::Cgroups::sweep`]).
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -22,7 +25,6 @@ use vtax_scenarios::plan::Knob;
 use super::knobs::Part;
 use super::process::Started;
 use super::root::{HostRoot, ReadError};
-use super::things::Thing;
 
 /// Version of the file's format.
 const VERSION: u32 = 1;
@@ -139,8 +141,6 @@ enum Line {
         to: Option<String>,
     },
     Restored(Part),
-    Made(Thing),
-    Gone(Thing),
 }
 
 /// The journal of one origin.
@@ -153,7 +153,6 @@ pub struct Journal {
     file: Option<File>,
     begun: Option<Begun>,
     changes: Vec<Change>,
-    things: Vec<Thing>,
 }
 
 impl Journal {
@@ -176,7 +175,6 @@ impl Journal {
             file: None,
             begun: None,
             changes: Vec::new(),
-            things: Vec::new(),
         }
     }
 
@@ -242,8 +240,6 @@ impl Journal {
                 change.to.extend(to);
             }
             Line::Restored(part) => self.changes.retain(|change| change.part != part),
-            Line::Made(thing) => self.things.push(thing),
-            Line::Gone(thing) => self.things.retain(|known| *known != thing),
         }
     }
 
@@ -265,12 +261,6 @@ impl Journal {
         &self.changes
     }
 
-    /// What was made and is still there, in the order in which it was made.
-    #[must_use]
-    pub fn things(&self) -> &[Thing] {
-        &self.things
-    }
-
     /// Whether there is a file: also one that was begun and says nothing yet.
     #[must_use]
     pub fn exists(&self) -> bool {
@@ -280,7 +270,7 @@ impl Journal {
     /// Whether there is nothing to put back.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.things.is_empty()
+        self.changes.is_empty()
     }
 
     /// Whether it is of an earlier boot of the host: then nothing of what it names is left.
@@ -328,23 +318,6 @@ impl Journal {
         self.write(Line::Restored(part.clone()))
     }
 
-    /// `thing` is about to be made, or for a process: was started just now. If vtax dies it is removed by whoever comes
-    /// next.
-    ///
-    /// # Errors
-    /// It is not on disk, so it must not be made.
-    pub fn made(&mut self, thing: &Thing) -> Result<(), JournalError> {
-        self.write(Line::Made(thing.clone()))
-    }
-
-    /// `thing` is no longer there.
-    ///
-    /// # Errors
-    /// It is not on disk.
-    pub fn gone(&mut self, thing: &Thing) -> Result<(), JournalError> {
-        self.write(Line::Gone(thing.clone()))
-    }
-
     /// Removes the file, and directories that hold nothing else.
     ///
     /// # Errors
@@ -353,7 +326,6 @@ impl Journal {
         self.file = None;
         self.begun = None;
         self.changes.clear();
-        self.things.clear();
         match fs::remove_file(&self.path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -84,9 +84,6 @@ impl Leftover {
         };
         if !self.outlived {
             text += &changes_text(self.journal.changes());
-            for thing in self.journal.things() {
-                let _ = write!(text, ", {thing}");
-            }
         }
         text
     }

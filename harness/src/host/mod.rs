@@ -22,5 +22,4 @@ pub mod probes;
 pub mod process;
 pub mod root;
 pub mod scheduling;
-pub mod things;
 pub mod tsc;

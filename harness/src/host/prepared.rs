@@ -12,8 +12,7 @@ use vtax_scenarios::plan::{HostSettings, Knob, Obstacle};
 
 use super::journal::{Change, Journal, JournalError};
 use super::knobs::{self, Part, PartError, Wanted};
-use super::root::HostRoot;
-use super::things::Thing;
+use super::root::{HostRoot, ReadError};
 use super::tsc::now_raw_nanos;
 
 /// Why a knob is not set.
@@ -140,12 +139,10 @@ fn foreign(change: &Change, present: &str) -> Foreign {
 }
 
 /// What was put back.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// Parts that hold again what vtax found: the knob, the part, what it held until now, what it holds.
-    pub parts: Vec<(Knob, Part, String, String)>,
-    /// What was removed.
-    pub things: Vec<Thing>,
+    /// Parts that hold again what vtax found: the part, what it held until now, what it holds.
+    pub parts: Vec<(Part, String, String)>,
     /// What was left to whoever changed it.
     pub foreign: Vec<Foreign>,
     /// What could not be put back: it stays in the journal.
@@ -153,15 +150,6 @@ pub struct Restored {
 }
 
 impl Restored {
-    /// Whether there was nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
-            && self.things.is_empty()
-            && self.foreign.is_empty()
-            && self.failed.is_empty()
-    }
-
     /// What a user must know of: what is not as it was.
     pub fn troubles(&self) -> impl Iterator<Item = String> {
         let foreign = self.foreign.iter().map(ToString::to_string);
@@ -226,11 +214,6 @@ impl Audit {
                 .with("to", to),
         )
     }
-
-    fn thing(&mut self, name: &str, thing: &Thing) -> Result<(), StoreError> {
-        let event = self.event(name);
-        self.append(&event.with("thing", thing.to_string()))
-    }
 }
 
 /// A host that vtax may set, and puts back.
@@ -255,10 +238,10 @@ impl Prepared {
         }
     }
 
-    /// Where things are written down that must not outlive vtax.
-    pub fn journal(&mut self) -> &mut Journal {
-        self.done = false;
-        &mut self.journal
+    /// What is not as vtax found it, in the order in which it was first changed.
+    #[must_use]
+    pub fn changes(&self) -> &[Change] {
+        self.journal.changes()
     }
 
     /// Sets the knobs that are wanted, and puts all others back. `measured`: the CPUs that are measured meanwhile.
@@ -337,51 +320,41 @@ impl Prepared {
     }
 
     /// Gives a part back what it held.
-    fn put_back(
-        &mut self,
-        change: &Change,
-    ) -> Result<Option<(Knob, Part, String, String)>, KnobError> {
+    fn put_back(&mut self, change: &Change) -> Result<Option<(Part, String, String)>, KnobError> {
         let Change {
             knob, part, from, ..
         } = change;
         // An interrupt or a CPU that has gone has nothing to be put back.
         let mut done = None;
         if part.exists(&self.host) {
-            let present = part.read(&self.host).map_err(KnobError::of(*knob))?;
-            if !change.explains(&present) {
-                return Err(foreign(change, &present).into());
-            }
+            let present = match part.read(&self.host) {
+                // A module that vtax was about to load anew when it was killed.
+                Err(ReadError::Absent(_)) => "nothing".to_owned(),
+                read => {
+                    let present = read.map_err(KnobError::of(*knob))?;
+                    if !change.explains(&present) {
+                        return Err(foreign(change, &present).into());
+                    }
+                    present
+                }
+            };
             if present != *from {
                 part.write(&self.host, from).map_err(KnobError::of(*knob))?;
                 self.audit
                     .knob("knob-restored", *knob, part, &present, from)?;
-                done = Some((*knob, part.clone(), present, from.clone()));
+                done = Some((part.clone(), present, from.clone()));
             }
         }
         self.journal.restored(part)?;
         Ok(done)
     }
 
-    /// Puts everything back, in the reverse order of its making, and removes what was made.
+    /// Puts everything back, in the reverse order in which it was changed.
     pub fn restore(&mut self) -> Restored {
         let mut restored = Restored::default();
         self.done = true;
         if self.journal.is_empty() && !self.journal.exists() {
             return restored;
-        }
-        for thing in self.journal.things().to_vec().into_iter().rev() {
-            let removed = thing
-                .remove(&self.host)
-                .map_err(|error| format!("removing {thing}: {error}"))
-                .and_then(|()| {
-                    let told = self.audit.thing("thing-removed", &thing);
-                    told.map_err(|error| error.to_string())?;
-                    self.journal.gone(&thing).map_err(|error| error.to_string())
-                });
-            match removed {
-                Ok(()) => restored.things.push(thing),
-                Err(error) => restored.failed.push(error),
-            }
         }
         for change in self.journal.changes().to_vec().into_iter().rev() {
             match self.put_back(&change) {

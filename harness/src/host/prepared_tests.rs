@@ -60,7 +60,7 @@ fn what_a_cell_does_not_name_goes_back() {
     assert_eq!(texts(&tree)[..2], ["never", "0"]);
     host.set(&settings(&[]), &[]).unwrap();
     assert_eq!(texts(&tree), before);
-    assert!(host.journal().is_empty());
+    assert!(host.journal.is_empty());
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn the_next_one_puts_back_what_a_killed_one_left() {
     let restored = prepared(&tree, Origin::Run).restore();
     assert_eq!(restored.parts.len(), 2);
     assert_eq!(texts(&tree), before);
-    assert!(prepared(&tree, Origin::Run).restore().is_empty());
+    assert_eq!(prepared(&tree, Origin::Run).restore(), Restored::default());
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_journal_torn_anywhere_is_survived() {
     let tree = tree();
     let before = texts(&tree);
     let mut host = prepared(&tree, Origin::Run);
-    let path = host.journal().path().to_owned();
+    let path = host.journal.path().to_owned();
     for knobs in [
         &[(Knob::Thp, "always")][..],
         &[(Knob::Thp, "never"), (Knob::Ksm, "on")],
@@ -144,7 +144,7 @@ fn what_somebody_else_changed_is_told_and_kept() {
     );
     assert_eq!(texts(&tree)[..2], ["never", "0"]);
     // It is told once.
-    assert!(prepared(&tree, Origin::Run).restore().is_empty());
+    assert_eq!(prepared(&tree, Origin::Run).restore(), Restored::default());
 }
 
 #[test]
@@ -214,27 +214,12 @@ fn after_a_restart_of_the_host_there_is_nothing_to_put_back() {
     };
     assert!(leftover.outlived);
     assert!(leftover.sentence().contains("started anew"));
-    assert!(leftover.put_back(&tree.root()).unwrap().is_empty());
+    assert_eq!(
+        leftover.put_back(&tree.root()).unwrap(),
+        Restored::default()
+    );
     assert_eq!(texts(&tree)[0], "never");
     assert!(!self::journal(&tree, Origin::Run).exists());
-}
-
-#[test]
-fn things_are_removed_before_values_go_back() {
-    let tree = tree();
-    let mut host = prepared(&tree, Origin::Run);
-    host.set(&settings(&[(Knob::Thp, "always")]), &[]).unwrap();
-    let group = Thing::Cgroup("sys/fs/cgroup/cpu/vtax-1".to_owned());
-    host.journal().made(&group).unwrap();
-    tree.write("sys/fs/cgroup/cpu/vtax-1/", "");
-    let gone = Thing::Cgroup("sys/fs/cgroup/cpu/vtax-2".to_owned());
-    host.journal().made(&gone).unwrap();
-    host.journal().gone(&gone).unwrap();
-    killed(host);
-    let restored = prepared(&tree, Origin::Run).restore();
-    assert_eq!(restored.things, [group]);
-    assert!(!tree.root().exists("sys/fs/cgroup/cpu/vtax-1"));
-    assert_eq!(restored.failed, [""; 0]);
 }
 
 #[test]

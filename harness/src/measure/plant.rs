@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
-
 use crate::host::affinity::{AffinityError, Pinned};
+use crate::host::cpu_time::thread_cpu_nanos;
 
 /// How long a rival sleeps at a time: short beside a block, so that each block meets its share.
 const REST: Duration = Duration::from_micros(500);
@@ -126,12 +125,6 @@ impl Drop for Competing<'_> {
         // An error means that the thread is gone.
         let _ = done.recv();
     }
-}
-
-fn thread_cpu_nanos() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    // CPU time counts up from the thread's start and is never negative.
-    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
 #[cfg(test)]

@@ -97,6 +97,17 @@ pub enum CrowdError {
     },
 }
 
+impl CrowdError {
+    /// Whether the host lacks something, rather than that anything failed.
+    #[must_use]
+    pub fn is_lack(&self) -> bool {
+        matches!(
+            self,
+            Self::Lacking { .. } | Self::Cgroup(CgroupError::NoPlace(_))
+        )
+    }
+}
+
 /// What neighbours are started with, apart from their plans.
 #[derive(Clone, Copy, Debug)]
 pub struct Around<'a> {

@@ -33,14 +33,19 @@ pub fn events(dir: &Path) -> Result<Vec<Event>, StoreError> {
 }
 
 /// Cuts torn last lines off all logs of the run in `dir`, and removes what belongs to `boots` (cell and number) from the
-/// tables and the latencies, so that these boots can be measured anew. The audit log keeps what it says of them.
+/// tables and the latencies, and all trials but those of the repetitions in `tried` (experiment and number), so that the
+/// rest can be measured anew. The audit log keeps what it says of them.
 ///
 /// # Errors
 /// When a log cannot be read or replaced. Each is replaced as a whole: to do it once more is harmless.
-pub fn cut(dir: &Path, boots: &BTreeSet<(u32, u32)>) -> Result<(), StoreError> {
+pub fn cut(
+    dir: &Path,
+    boots: &BTreeSet<(u32, u32)>,
+    tried: &BTreeSet<(u32, u32)>,
+) -> Result<(), StoreError> {
     for table in [SAMPLES_FILE, COUNTERS_FILE] {
         keep(&dir.join(table), |line| {
-            !boot_of_row(line).is_some_and(|boot| boots.contains(&boot))
+            !owner_of_row(line).is_some_and(|boot| boots.contains(&boot))
         })?;
     }
     for (path, cell, _) in latency::files(dir)? {
@@ -48,18 +53,14 @@ pub fn cut(dir: &Path, boots: &BTreeSet<(u32, u32)>) -> Result<(), StoreError> {
             !boot_of_interval(line).is_some_and(|boot| boots.contains(&(cell, boot)))
         })?;
     }
-    // Experiments come after all cells and are tried as a whole: one that was cut short begins anew, and so do all.
-    match fs::remove_file(dir.join(TRIALS_FILE)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(StoreError::io("remove", &dir.join(TRIALS_FILE))(error));
-        }
-        _ => {}
-    }
+    keep(&dir.join(TRIALS_FILE), |line| {
+        owner_of_row(line).is_none_or(|repetition| tried.contains(&repetition))
+    })?;
     keep(&dir.join(EVENTS_FILE), |_| true)
 }
 
-/// Cell and boot of a row of a table, which begins with them; `None` for the first line.
-fn boot_of_row(line: &str) -> Option<(u32, u32)> {
+/// Cell and boot, or experiment and repetition, of a row of a table, which begins with them; `None` for the first line.
+fn owner_of_row(line: &str) -> Option<(u32, u32)> {
     let mut fields = line.split(',');
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }

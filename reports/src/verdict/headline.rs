@@ -20,7 +20,7 @@ struct Deciding<'a> {
     not_testable: Vec<Judged<'a>>,
     failed: Vec<Judged<'a>>,
     unfinished: Vec<Judged<'a>>,
-    /// How many cells have a cost and no ratio.
+    /// What has a cost and no ratio: cells, and experiments that no claim stands on.
     costs: usize,
 }
 
@@ -63,7 +63,10 @@ fn over_cells(
     work: &str,
 ) -> Headline {
     let claim = &record.plan.claim;
-    let mut cells = Deciding::default();
+    let mut cells = Deciding {
+        costs: record.plan.experiments.len(),
+        ..Deciding::default()
+    };
     for judged in measured.iter().zip(judgements) {
         if judged.1.verdict == Verdict::Cost {
             cells.costs += 1;

@@ -110,7 +110,10 @@ pub(super) fn reload(
     }
     let before = parameters(host, module);
     let wanted = format!("{name}={text}");
-    modprobe(&["-r", module]).map_err(failed)?;
+    // It is not where a vtax was killed between its going and its coming.
+    if host.exists(&format!("sys/module/{module}")) {
+        modprobe(&["-r", module]).map_err(failed)?;
+    }
     if let Err(what) = modprobe(&[module, &wanted]) {
         // Better a module with its usual parameters than none.
         let _ = modprobe(&[module]);

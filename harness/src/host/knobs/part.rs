@@ -103,13 +103,10 @@ impl Part {
         (file && !self.0.split('/').any(|step| step == "..")) || module
     }
 
-    /// Whether it is still there: interrupts and CPUs come and go.
+    /// Whether it is still there: interrupts and CPUs come and go. A module that is not loaded can be loaded again.
     #[must_use]
     pub fn exists(&self, host: &HostRoot) -> bool {
-        match self.module() {
-            Some((module, _)) => host.exists(&format!("sys/module/{module}")),
-            None => host.exists(&self.0),
-        }
+        self.module().is_some() || host.exists(&self.0)
     }
 
     /// What it holds: of a choice such as `always [madvise] never`, the word in brackets.

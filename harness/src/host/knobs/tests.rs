@@ -114,13 +114,13 @@ fn every_knob_is_set_and_put_back() {
         prepared.set(&wanted(knob, value), &[1]).unwrap();
         assert_eq!(host.text(file).unwrap(), after, "{knob} = {value}");
         // To set it again is to change nothing.
-        let parts = prepared.journal().changes().to_vec();
+        let parts = prepared.changes().to_vec();
         prepared.set(&wanted(knob, value), &[1]).unwrap();
-        assert_eq!(prepared.journal().changes(), parts, "{knob}");
+        assert_eq!(prepared.changes(), parts, "{knob}");
         let restored = prepared.restore();
         assert_eq!(Part::file(file).read(&host).unwrap(), before, "{knob}");
         assert_eq!(restored.troubles().count(), 0, "{restored:?}");
-        assert!(!prepared.journal().exists());
+        assert!(!host.exists("journals/run.journal"));
     }
     // Which takes a module that can be loaded anew.
     seen.push(Knob::TwoDimensionalPaging);
