@@ -97,13 +97,12 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn pairs(disk: Disk<'_>, image: &Image, cpus: [u32; 2]) -> anyhow::Result<Vec<(Figures, Figures)>> {
-    (0..REPETITIONS)
-        .map(|_| {
-            let _pinned = Pinned::to(&cpus[..1])?;
-            let theirs = qemu::with(image, disk, cpus, read)?;
-            Ok((ours::with(image, disk, cpus[1], read)?, theirs))
-        })
-        .collect()
+    let _pinned = Pinned::to(&cpus[..1])?;
+    versus::in_turns(
+        REPETITIONS,
+        || ours::with(image, disk, cpus[1], read),
+        || qemu::with(image, disk, cpus, read),
+    )
 }
 
 /// Reads 4 KiB blocks at random, alone and 32 at a time.

@@ -92,13 +92,12 @@ fn pairs(bytes: u64, image: &Image, cpus: [u32; 2]) -> anyhow::Result<Vec<(Figur
         Network::build(NetLink::Namespace)?
     };
     let work: Work<'_> = &|cpu, mailbox| exchange(bytes, cpu, mailbox);
-    (0..REPETITIONS)
-        .map(|_| {
-            let _pinned = Pinned::to(&cpus[..1])?;
-            let theirs = qemu::with(image, &network.tap, cpus, work)?;
-            Ok((ours::with(image, &network.tap, cpus[1], work)?, theirs))
-        })
-        .collect()
+    let _pinned = Pinned::to(&cpus[..1])?;
+    versus::in_turns(
+        REPETITIONS,
+        || ours::with(image, &network.tap, cpus[1], work),
+        || qemu::with(image, &network.tap, cpus, work),
+    )
 }
 
 /// Sends frames there and back one at a time, and then as many as the window holds.
