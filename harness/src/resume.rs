@@ -133,8 +133,9 @@ impl Unfinished {
             return Err(program("vtax", &record.vtax_version, ours));
         }
         let image = Image::embedded()?;
-        if record.payload_sha256 != image.sha256 {
-            return Err(program("image", &record.payload_sha256, &image.sha256));
+        let sha256 = image.sha256();
+        if record.payload_sha256 != sha256 {
+            return Err(program("image", &record.payload_sha256, &sha256));
         }
         let differences = differences(&record.host, &fingerprint(&HostRoot::default()));
         if !differences.is_empty() {

@@ -306,7 +306,7 @@ fn head(rig: &Rig, job: &Job<'_>, prices: Prices) -> RunRecord {
         interrupted: false,
         command: job.command.clone(),
         host: fingerprint(&HostRoot::default()),
-        payload_sha256: rig.image.sha256.clone(),
+        payload_sha256: rig.image.sha256(),
         nanos_per_tick: rig.clock.nanos_per_tick,
         clock_bound: rig.bound,
         plan: job.plan.clone(),

@@ -86,7 +86,7 @@ pub fn selftest(
     }
     Ok(Selftest::new(
         fingerprint(&HostRoot::default()),
-        rig.image.sha256,
+        rig.image.sha256(),
         options.stop.load(Ordering::Relaxed),
         trials,
     ))

@@ -59,7 +59,7 @@ fn the_image_answers_requests_under_qemu() {
         guest.mailbox().take().unwrap()
     };
     let identity = ask(&request(Op::Identity, 0));
-    assert_eq!(identity.checksum, image.text_hash);
+    assert_eq!(identity.checksum, image.text_hash());
     assert_eq!(identity.code_address, image.header.payload);
     ask(&request(Op::Setup, 0));
     let first = ask(&request(Op::Run, 1000));

@@ -93,7 +93,7 @@ pub fn measure(rig: &Rig, planted: Planted<'_>) -> anyhow::Result<Outcome> {
         interrupted: false,
         command: Vec::new(),
         host: fingerprint(&HostRoot::default()),
-        payload_sha256: rig.image.sha256.clone(),
+        payload_sha256: rig.image.sha256(),
         nanos_per_tick: rig.clock.nanos_per_tick,
         clock_bound: rig.bound,
         plan: plan.clone(),

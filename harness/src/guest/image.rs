@@ -49,17 +49,15 @@ fn read_header(bytes: &[u8]) -> Option<Header> {
     })
 }
 
-/// A loaded image.
+/// An image, ready to be loaded. Nothing of it is copied or hashed before that is wanted: neighbours start by the dozen.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// The bytes that stand at [`IMAGE_OFFSET`] in guest RAM.
-    bytes: Vec<u8>,
+    elf: &'static [u8],
+    /// What stands where behind [`IMAGE_OFFSET`] in guest RAM; all else there is zero.
+    segments: Vec<(u64, &'static [u8])>,
     /// Its entry points.
     pub header: Header,
-    /// SHA-256 of the ELF file, in hex.
-    pub sha256: String,
-    /// Hash of its code, as [`vtax_workloads::abi::Op::Identity`] computes it.
-    pub text_hash: u64,
+    text: &'static [u8],
 }
 
 impl Image {
@@ -71,14 +69,15 @@ impl Image {
         Self::parse(vtax_guest_images::BARE_ELF)
     }
 
-    /// Lays out an ELF's segments as they will stand in guest RAM.
+    /// Looks where an ELF's segments will stand in guest RAM.
     ///
     /// # Errors
     /// [`ImageError`].
-    pub fn parse(elf: &[u8]) -> Result<Self, ImageError> {
+    pub fn parse(elf: &'static [u8]) -> Result<Self, ImageError> {
         let file = FileHeader64::<LittleEndian>::parse(elf)?;
         let endian = file.endian()?;
-        let mut bytes = Vec::new();
+        let mut segments = Vec::new();
+        let mut len = 0;
         for segment in file.program_headers(endian, elf)? {
             if segment.p_type(endian) != PT_LOAD {
                 continue;
@@ -86,30 +85,20 @@ impl Image {
             let data = segment
                 .data(endian, elf)
                 .map_err(|()| ImageError::Mismatch("a segment lies outside the file"))?;
-            let outside = ImageError::Mismatch("a segment lies outside the image's place in RAM");
-            let start = segment
-                .p_paddr(endian)
-                .checked_sub(IMAGE_OFFSET)
-                .filter(|start| {
-                    start
-                        .checked_add(segment.p_memsz(endian))
-                        .is_some_and(|end| {
-                            end <= IMAGE_MAX && segment.p_filesz(endian) <= segment.p_memsz(endian)
-                        })
-                })
-                .and_then(|start| usize::try_from(start).ok());
-            let (Some(start), Ok(size)) = (start, usize::try_from(segment.p_memsz(endian))) else {
-                return Err(outside);
-            };
-            let end = start + size;
-            if bytes.len() < end {
-                bytes.resize(end, 0);
-            }
-            bytes[start..start + data.len()].copy_from_slice(data);
+            let place = segment.p_paddr(endian).checked_sub(IMAGE_OFFSET);
+            let place = place.and_then(|start| {
+                let end = start.checked_add(segment.p_memsz(endian))?;
+                let fits = end <= IMAGE_MAX && data.len() as u64 <= segment.p_memsz(endian);
+                fits.then_some((start, end))
+            });
+            let (start, end) = place.ok_or(ImageError::Mismatch(
+                "a segment lies outside the image's place in RAM",
+            ))?;
+            segments.push((start, data));
+            len = len.max(end);
         }
 
-        let header = bytes
-            .get(..size_of::<Header>())
+        let header = bytes(&segments, 0, size_of::<Header>() as u64)
             .and_then(read_header)
             .filter(|header| header.magic == HEADER_MAGIC)
             .ok_or(ImageError::Mismatch("it has no vtax header"))?;
@@ -118,10 +107,8 @@ impl Image {
         }
         let place = RAM_BASE + IMAGE_OFFSET;
         let inside = |address: u64| {
-            address
-                .checked_sub(place)
-                .and_then(|offset| usize::try_from(offset).ok())
-                .filter(|&offset| offset <= bytes.len())
+            let offset = address.checked_sub(place)?;
+            (offset <= len).then_some(offset)
         };
         let (Some(start), Some(end), Some(_), Some(_), Some(_)) = (
             inside(header.text_start),
@@ -136,25 +123,47 @@ impl Image {
         ) else {
             return Err(ImageError::Mismatch("an entry point lies outside it"));
         };
-        let text = bytes
-            .get(start..end)
-            .ok_or(ImageError::Mismatch("its code ends before it starts"))?;
+        let text = end
+            .checked_sub(start)
+            .and_then(|len| bytes(&segments, start, len))
+            .ok_or(ImageError::Mismatch("its code is not in one segment"))?;
         Ok(Self {
-            text_hash: fnv1a(text),
-            sha256: Sha256::digest(elf)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            elf,
+            segments,
             header,
-            bytes,
+            text,
         })
     }
 
-    /// Copies the image to its place.
+    /// SHA-256 of the ELF file, in hex.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        let digest = Sha256::digest(self.elf);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Hash of its code, as [`vtax_workloads::abi::Op::Identity`] computes it.
+    #[must_use]
+    pub fn text_hash(&self) -> u64 {
+        fnv1a(self.text)
+    }
+
+    /// Copies the image to its place in RAM that was mapped anew, hence is zero.
     ///
     /// # Errors
     /// The RAM is smaller than the image needs.
     pub fn load(&self, ram: &Ram) -> Result<(), RamError> {
-        ram.write_bytes(IMAGE_OFFSET, &self.bytes)
+        self.segments
+            .iter()
+            .try_for_each(|(start, data)| ram.write_bytes(IMAGE_OFFSET + start, data))
     }
+}
+
+/// These bytes of an image, where they are in one segment.
+fn bytes(segments: &[(u64, &'static [u8])], start: u64, len: u64) -> Option<&'static [u8]> {
+    segments.iter().find_map(|&(at, data)| {
+        let from = usize::try_from(start.checked_sub(at)?).ok()?;
+        let to = from.checked_add(usize::try_from(len).ok()?)?;
+        data.get(from..to)
+    })
 }

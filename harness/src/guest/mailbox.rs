@@ -2,22 +2,12 @@
 
 use std::mem::offset_of;
 
-use vm_memory::ByteValued;
 use vtax_workloads::abi::{self, LATENCY_SLOTS, Op, Status};
 use vtax_workloads::block::DiskTrouble;
 use vtax_workloads::machine::RAM_BASE;
 use vtax_workloads::network::NetTrouble;
 
 use super::ram::{Ram, RamError};
-
-/// [`abi::Mailbox`] as plain memory.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct RawMailbox(abi::Mailbox);
-
-// SAFETY: abi::Mailbox is repr(C), made of u64 and u32 alone; its alignment pads only the end, and what is read there
-// is never interpreted.
-unsafe impl ByteValued for RawMailbox {}
 
 /// Bytes before the latencies: all that a request is.
 const HEAD: usize = offset_of!(abi::Mailbox, latencies);
@@ -118,18 +108,25 @@ impl<'a> Mailbox<'a> {
     /// # Errors
     /// Outside guest memory.
     pub fn put(&self, request: &Request) -> Result<(), RamError> {
-        let mut raw = RawMailbox::zeroed();
-        raw.0.op = request.op as u64;
-        raw.0.workload = request.workload;
-        raw.0.arena = request.arena;
-        raw.0.arena_len = request.arena_len;
-        raw.0.iterations = request.iterations;
-        raw.0.planted = request.planted;
-        raw.0.params = request.params;
-        raw.0.seed = request.seed;
-        raw.0.status = Status::Pending as u64;
+        let mut head = [0; HEAD];
+        let mut set = |at: usize, value: u64| {
+            if let Some(word) = head.get_mut(at..at + 8) {
+                word.copy_from_slice(&value.to_ne_bytes());
+            }
+        };
+        set(offset_of!(abi::Mailbox, op), request.op as u64);
+        set(offset_of!(abi::Mailbox, workload), request.workload);
+        set(offset_of!(abi::Mailbox, arena), request.arena);
+        set(offset_of!(abi::Mailbox, arena_len), request.arena_len);
+        set(offset_of!(abi::Mailbox, iterations), request.iterations);
+        set(offset_of!(abi::Mailbox, planted), request.planted);
+        set(offset_of!(abi::Mailbox, seed), request.seed);
+        set(offset_of!(abi::Mailbox, status), Status::Pending as u64);
+        for (index, &param) in request.params.iter().enumerate() {
+            set(offset_of!(abi::Mailbox, params) + 8 * index, param);
+        }
         // The latencies stay as they are: their pages may not have been touched yet, and that costs.
-        self.ram.write_bytes(self.offset, &raw.as_slice()[..HEAD])
+        self.ram.write_bytes(self.offset, &head)
     }
 
     /// The request that stands here; `None` where it names no operation. The guest can write here: nothing in it is
@@ -199,21 +196,37 @@ impl<'a> Mailbox<'a> {
     /// # Errors
     /// No answer, or a refusal.
     pub fn take(&self) -> Result<Answer, MailboxError> {
-        let raw: RawMailbox = self.ram.read(self.offset)?;
-        if raw.0.status == Status::Failed as u64 {
-            return Err(MailboxError::Failed(raw.0.checksum));
+        let word = |at: usize| self.ram.read::<u64>(self.offset + at as u64);
+        let (status, checksum) = (
+            word(offset_of!(abi::Mailbox, status))?,
+            word(offset_of!(abi::Mailbox, checksum))?,
+        );
+        if status == Status::Failed as u64 {
+            return Err(MailboxError::Failed(checksum));
         }
-        if raw.0.status != Status::Done as u64 {
-            return Err(MailboxError::Refused(raw.0.status));
+        if status != Status::Done as u64 {
+            return Err(MailboxError::Refused(status));
         }
-        let len = usize::try_from(raw.0.latencies_len)
+        // No more than there are: most requests bring none, and then no page of them need be there.
+        let len = usize::try_from(word(offset_of!(abi::Mailbox, latencies_len))?)
             .unwrap_or(LATENCY_SLOTS)
             .min(LATENCY_SLOTS);
+        let mut bytes = vec![0; len * size_of::<u32>()];
+        self.ram.read_bytes(self.offset + HEAD as u64, &mut bytes)?;
+        let (start, end) = (
+            word(offset_of!(abi::Mailbox, tsc_start))?,
+            word(offset_of!(abi::Mailbox, tsc_end))?,
+        );
         Ok(Answer {
-            checksum: raw.0.checksum,
-            ticks: raw.0.tsc_end.wrapping_sub(raw.0.tsc_start),
-            code_address: raw.0.code_address,
-            latencies: raw.0.latencies[..len].to_vec(),
+            checksum,
+            ticks: end.wrapping_sub(start),
+            code_address: word(offset_of!(abi::Mailbox, code_address))?,
+            latencies: bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|bytes| u32::from_ne_bytes(*bytes))
+                .collect(),
         })
     }
 }

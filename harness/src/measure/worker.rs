@@ -172,7 +172,7 @@ impl Worker<'_> {
         self.native.execute()?;
         let native = self.mailbox.take()?;
         let guest = self.guest(Op::Identity, 0)?;
-        let expected = (image.text_hash, image.header.payload);
+        let expected = (image.text_hash(), image.header.payload);
         for (side, answer) in [("native", native), ("guest", guest)] {
             if (answer.checksum, answer.code_address) != expected {
                 return Err(BootError::Identity(format!(
