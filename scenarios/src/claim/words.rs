@@ -32,7 +32,6 @@ impl What {
             Self::P99 => "99th percentile of latency",
             Self::P999 => "99.9th percentile of latency",
             Self::P9999 => "99.99th percentile of latency",
-            Self::Max => "largest latency",
         }
     }
 }
