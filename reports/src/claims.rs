@@ -13,7 +13,7 @@ use vtax_scenarios::plan::{Bound, Form, Plan, Unit};
 
 use crate::record::{HostFingerprint, SCHEMA};
 use crate::result::{Finding, Headline, Interval, Results, Verdict};
-use crate::verdict::{parts, shown};
+use crate::verdict::{parts, shown, words};
 
 /// The probability with which no verdict of a suite is wrong.
 pub const FAMILY_CONFIDENCE: f64 = 0.95;
@@ -129,26 +129,27 @@ impl Suite {
             self.claims.iter().filter(of_it).count()
         };
         let parts = [
-            (count(Verdict::Holds), "hold"),
-            (count(Verdict::Refuted), "refuted"),
-            (count(Verdict::Undecided), "undecided"),
-            (count(Verdict::NotTestable), "not testable here"),
-            (count(Verdict::Cost), "without a verdict, for costs alone"),
+            (Verdict::Holds, "holds", "hold"),
+            (Verdict::Refuted, "is refuted", "are refuted"),
+            (Verdict::Undecided, "is undecided", "are undecided"),
+            (
+                Verdict::NotTestable,
+                "is not testable here",
+                "are not testable here",
+            ),
+            (
+                Verdict::Cost,
+                "has a cost and no verdict",
+                "have costs and no verdict",
+            ),
         ];
         let told: Vec<String> = parts
             .into_iter()
-            .filter(|&(number, _)| number > 0)
-            .map(|(number, what)| match (number, what) {
-                (1, "hold") => "1 holds".to_owned(),
-                _ => format!("{number} {what}"),
-            })
+            .map(|(verdict, one, many)| (count(verdict), one, many))
+            .filter(|&(number, ..)| number > 0)
+            .map(|(number, one, many)| format!("{number} {}", if number == 1 { one } else { many }))
             .collect();
-        let claims = self.claims.len();
-        let claims = if claims == 1 {
-            "1 claim".to_owned()
-        } else {
-            format!("{claims} claims")
-        };
+        let claims = words::count(self.claims.len(), "claim");
         format!("Of {claims} {}.", told.join(", "))
     }
 
@@ -197,7 +198,7 @@ impl Line {
 
 /// `at least 97 %`.
 pub(crate) fn threshold(finding: &Finding) -> String {
-    finding.bound.text(finding.unit).replace('%', " %")
+    words::bound(finding.bound, finding.unit)
 }
 
 impl ClaimResult {
@@ -205,7 +206,7 @@ impl ClaimResult {
     #[must_use]
     pub fn measured(plan: &Plan, results: &Results, evidence: &str, seconds: f64) -> Self {
         Self {
-            whole: Line::of(words(plan), &results.headline),
+            whole: Line::of(published(plan), &results.headline),
             parts: results
                 .classes
                 .iter()
@@ -225,7 +226,7 @@ impl ClaimResult {
         Self {
             id: plan.scenario.clone(),
             whole: Line {
-                words: words(plan).to_owned(),
+                words: published(plan).to_owned(),
                 verdict: Verdict::NotTestable,
                 finding: None,
                 sentence: why,
@@ -253,7 +254,7 @@ impl ClaimResult {
     }
 }
 
-fn words(plan: &Plan) -> &str {
+fn published(plan: &Plan) -> &str {
     if plan.claim.words.is_empty() {
         &plan.description
     } else {
@@ -301,14 +302,11 @@ mod tests {
         let all = suite(&[Holds, Refuted, Undecided, NotTestable, Cost, Holds]);
         assert_eq!(
             all.sentence(),
-            "Of 6 claims 2 hold, 1 refuted, 1 undecided, 1 not testable here, 1 without a verdict, for costs alone."
+            "Of 6 claims 2 hold, 1 is refuted, 1 is undecided, 1 is not testable here, 1 has a cost and no verdict."
         );
         assert_eq!(all.verdict(), Refuted);
         let cost = suite(&[Cost]);
-        assert_eq!(
-            cost.sentence(),
-            "Of 1 claim 1 without a verdict, for costs alone."
-        );
+        assert_eq!(cost.sentence(), "Of 1 claim 1 has a cost and no verdict.");
         assert_eq!(cost.verdict(), Cost);
         assert_eq!(suite(&[NotTestable, Cost, Holds]).verdict(), Holds);
         assert_eq!(suite(&[NotTestable]).verdict(), NotTestable);

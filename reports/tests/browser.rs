@@ -131,6 +131,9 @@ fn a_suite_s_first_page_shows_every_claim_its_verdict_and_the_way_to_its_evidenc
             ..DESK
         },
     );
+    // Why there is no figure is told without a click.
+    let lack = browser.evaluate("document.querySelector('#huge-pages-2m .lack').innerText");
+    assert!(lack.as_str().unwrap().contains("0 free pages"), "{lack}");
     let title = browser.evaluate("document.title");
     assert_eq!(title, "refuted: published claims – vtax");
     let heading = browser.evaluate("document.querySelector('h1').innerText");

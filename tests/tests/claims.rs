@@ -169,7 +169,7 @@ fn a_run_with_such_a_claim_has_its_verdict_and_exit_code() {
         .run();
     outcome.exits(0);
     assert!(
-        outcome.stdout.contains("at most 1GiB holds"),
+        outcome.stdout.contains("at most 1 GiB holds"),
         "{outcome:#?}"
     );
     assert!(outcome.stdout.contains("all-running"), "{outcome:#?}");

@@ -60,7 +60,7 @@ pub(crate) fn parts(interval: &Interval, unit: Unit, bound: Bound) -> (String, S
 
 /// The claim's verdict and its sentence, without what a reader must know besides.
 pub(super) fn claimed(finding: &Finding, verdict: Verdict, why: &str) -> String {
-    let bound = finding.bound.text(finding.unit).replace('%', " %");
+    let bound = words::bound(finding.bound, finding.unit);
     let ending = match verdict {
         Verdict::Holds => "holds".to_owned(),
         Verdict::Refuted => "is refuted".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vtax_scenarios::plan::Unit;
+use vtax_scenarios::plan::{Bound, Unit};
 
 use crate::result::Interval;
 
@@ -84,6 +84,19 @@ pub fn threshold(ratio: f64) -> String {
     format!("{} %", as_percent(ratio))
 }
 
+/// `at most 5 MiB`, `100 % ± 3 %`: a bound as its author wrote it, spaced as figures are.
+pub(crate) fn bound(bound: Bound, unit: Unit) -> String {
+    let mut text = String::new();
+    for character in bound.text(unit).chars() {
+        let behind_number = text.ends_with(|before: char| before.is_ascii_digit());
+        if behind_number && (character == '%' || character.is_alphabetic()) {
+            text.push(' ');
+        }
+        text.push(character);
+    }
+    text.replace(" us", " µs")
+}
+
 /// In percent, without the binary dust of the multiplication.
 fn as_percent(ratio: f64) -> f64 {
     (ratio * 1e12).round() / 1e10
@@ -152,6 +165,25 @@ mod tests {
         assert_eq!(threshold(0.97), "97 %");
         assert_eq!(threshold(0.57), "57 %");
         assert_eq!(threshold(0.995), "99.5 %");
+    }
+
+    #[test]
+    fn bounds_are_spaced_as_figures_are() {
+        for (given, unit, text) in [
+            (
+                Bound::AtMost(5.0 * 1_048_576.0),
+                Unit::Bytes,
+                "at most 5 MiB",
+            ),
+            (Bound::AtLeast(0.97), Unit::Share, "at least 97 %"),
+            (Bound::Within(0.03), Unit::Share, "100 % ± 3 %"),
+            (Bound::AtMost(1_500.0), Unit::Nanos, "at most 1500 ns"),
+            (Bound::AtMost(2_000.0), Unit::Nanos, "at most 2 µs"),
+            (Bound::AtMost(1.5), Unit::Watts, "at most 1.5 W"),
+            (Bound::AtMost(7.0), Unit::Number, "at most 7"),
+        ] {
+            assert_eq!(bound(given, unit), text);
+        }
     }
 
     #[test]
