@@ -202,7 +202,8 @@ impl Judged {
             }
         };
         if more.is_finite() && (0.0..=REASONABLE).contains(&more) {
-            let more = more.ceil().max(1.0);
+            // What arithmetic adds is no repetition.
+            let more = (more - 1e-6).ceil().max(1.0);
             format!("about {more:.0} more {thing}s would decide")
         } else {
             format!("no reasonable number of {thing}s decides")
