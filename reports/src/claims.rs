@@ -13,7 +13,7 @@ use vtax_scenarios::plan::{Bound, Form, Plan, Unit};
 
 use crate::record::{HostFingerprint, SCHEMA};
 use crate::result::{Finding, Headline, Interval, Results, Verdict};
-use crate::verdict::{parts, shown};
+use crate::verdict::{parts, shown, words};
 
 /// The probability with which no verdict of a suite is wrong.
 pub const FAMILY_CONFIDENCE: f64 = 0.95;
@@ -106,13 +106,19 @@ impl Suite {
             .flat_map(|claim| std::iter::once(&claim.whole).chain(&claim.parts))
     }
 
-    /// The verdict on all of them: refuted where one is, else undecided where one is, else holds where one does.
+    /// The verdict on all of them: refuted where one is, else undecided where one is, else holds where one does, else a cost
+    /// where one is.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        [Verdict::Refuted, Verdict::Undecided, Verdict::Holds]
-            .into_iter()
-            .find(|verdict| self.lines().any(|line| line.verdict == *verdict))
-            .unwrap_or(Verdict::NotTestable)
+        [
+            Verdict::Refuted,
+            Verdict::Undecided,
+            Verdict::Holds,
+            Verdict::Cost,
+        ]
+        .into_iter()
+        .find(|verdict| self.lines().any(|line| line.verdict == *verdict))
+        .unwrap_or(Verdict::NotTestable)
     }
 
     /// The suite in one sentence.
@@ -123,25 +129,27 @@ impl Suite {
             self.claims.iter().filter(of_it).count()
         };
         let parts = [
-            (count(Verdict::Holds), "hold"),
-            (count(Verdict::Refuted), "refuted"),
-            (count(Verdict::Undecided), "undecided"),
-            (count(Verdict::NotTestable), "not testable here"),
+            (Verdict::Holds, "holds", "hold"),
+            (Verdict::Refuted, "is refuted", "are refuted"),
+            (Verdict::Undecided, "is undecided", "are undecided"),
+            (
+                Verdict::NotTestable,
+                "is not testable here",
+                "are not testable here",
+            ),
+            (
+                Verdict::Cost,
+                "has a cost and no verdict",
+                "have costs and no verdict",
+            ),
         ];
         let told: Vec<String> = parts
             .into_iter()
-            .filter(|&(number, _)| number > 0)
-            .map(|(number, what)| match (number, what) {
-                (1, "hold") => "1 holds".to_owned(),
-                _ => format!("{number} {what}"),
-            })
+            .map(|(verdict, one, many)| (count(verdict), one, many))
+            .filter(|&(number, ..)| number > 0)
+            .map(|(number, one, many)| format!("{number} {}", if number == 1 { one } else { many }))
             .collect();
-        let claims = self.claims.len();
-        let claims = if claims == 1 {
-            "1 claim".to_owned()
-        } else {
-            format!("{claims} claims")
-        };
+        let claims = words::count(self.claims.len(), "claim");
         format!("Of {claims} {}.", told.join(", "))
     }
 
@@ -190,7 +198,7 @@ impl Line {
 
 /// `at least 97 %`.
 pub(crate) fn threshold(finding: &Finding) -> String {
-    finding.bound.text(finding.unit).replace('%', " %")
+    words::bound(finding.bound, finding.unit)
 }
 
 impl ClaimResult {
@@ -198,7 +206,7 @@ impl ClaimResult {
     #[must_use]
     pub fn measured(plan: &Plan, results: &Results, evidence: &str, seconds: f64) -> Self {
         Self {
-            whole: Line::of(words(plan), &results.headline),
+            whole: Line::of(published(plan), &results.headline),
             parts: results
                 .classes
                 .iter()
@@ -218,7 +226,7 @@ impl ClaimResult {
         Self {
             id: plan.scenario.clone(),
             whole: Line {
-                words: words(plan).to_owned(),
+                words: published(plan).to_owned(),
                 verdict: Verdict::NotTestable,
                 finding: None,
                 sentence: why,
@@ -246,10 +254,98 @@ impl ClaimResult {
     }
 }
 
-fn words(plan: &Plan) -> &str {
+fn published(plan: &Plan) -> &str {
     if plan.claim.words.is_empty() {
         &plan.description
     } else {
         &plan.claim.words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use rand_distr::StandardNormal;
+
+    use super::*;
+    use crate::stats::stein;
+
+    fn suite(verdicts: &[Verdict]) -> Suite {
+        let host = HostFingerprint {
+            facts: Default::default(),
+            nested_under: None,
+        };
+        let mut suite = Suite::new("0", String::new(), host, verdicts.len());
+        let claims = verdicts.iter().map(|&verdict| ClaimResult {
+            id: String::new(),
+            whole: Line {
+                words: String::new(),
+                verdict,
+                finding: None,
+                sentence: String::new(),
+            },
+            parts: Vec::new(),
+            source: String::new(),
+            why: String::new(),
+            failed: false,
+            evidence: None,
+            seconds: 0.0,
+        });
+        suite.claims = claims.collect();
+        suite
+    }
+
+    #[test]
+    fn every_verdict_has_its_place_in_the_sentence() {
+        use Verdict::{Cost, Holds, NotTestable, Refuted, Undecided};
+        let all = suite(&[Holds, Refuted, Undecided, NotTestable, Cost, Holds]);
+        assert_eq!(
+            all.sentence(),
+            "Of 6 claims 2 hold, 1 is refuted, 1 is undecided, 1 is not testable here, 1 has a cost and no verdict."
+        );
+        assert_eq!(all.verdict(), Refuted);
+        let cost = suite(&[Cost]);
+        assert_eq!(cost.sentence(), "Of 1 claim 1 has a cost and no verdict.");
+        assert_eq!(cost.verdict(), Cost);
+        assert_eq!(suite(&[NotTestable, Cost, Holds]).verdict(), Holds);
+        assert_eq!(suite(&[NotTestable]).verdict(), NotTestable);
+    }
+
+    #[test]
+    fn all_intervals_together_may_be_wrong_as_often_as_one() {
+        assert_eq!(confidence(1), 0.95);
+        assert_eq!(confidence(0), 0.95);
+        for number in [2, 7, 30] {
+            let wrong = number as f64 * (1.0 - confidence(number));
+            assert!((wrong - 0.05).abs() < 1e-12, "{number}: {wrong}");
+        }
+    }
+
+    /// Suites of twelve claims, each about a mean of six values: how many have no interval that misses its truth.
+    #[test]
+    fn no_verdict_of_a_suite_is_wrong_as_often_as_promised() {
+        const SUITES: u32 = 4_000;
+        const CLAIMS: usize = 12;
+        let mut random = ChaCha8Rng::seed_from_u64(12);
+        let mut right = |confidence| {
+            let mut covers = || {
+                let values: Vec<f64> = (0..6).map(|_| random.sample(StandardNormal)).collect();
+                let mean = stein::estimate(&values, values.len());
+                mean.is_some_and(|mean| mean.mean.abs() <= mean.half_width(confidence))
+            };
+            // All of them, so that every suite draws as many values.
+            let suites = (0..SUITES).filter(|_| (0..CLAIMS).filter(|_| covers()).count() == CLAIMS);
+            suites.count() as f64 / f64::from(SUITES)
+        };
+        // Independent claims are right a little more often than promised: (1 - 0.05 / 12)^12 is 95.1 %. Three standard
+        // errors of the share are 1 %.
+        let promised = right(confidence(CLAIMS));
+        assert!((promised - 0.951).abs() < 0.0105, "{promised}");
+        let unadjusted = right(FAMILY_CONFIDENCE);
+        assert!(
+            (unadjusted - 0.95_f64.powi(12)).abs() < 0.024,
+            "{unadjusted}"
+        );
     }
 }

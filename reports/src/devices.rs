@@ -79,8 +79,11 @@ fn same_work(one: &Cell, other: &Cell) -> bool {
 
 fn pair(virtio: &Measured<'_>, emulated: &Measured<'_>) -> Option<Comparison> {
     let confidence = virtio.cell.measure.confidence;
-    let speed = Quotient::new(virtio, emulated, What::Rate)?.interval(confidence);
-    let cpu = Quotient::new(emulated, virtio, What::CpuTime).map(|it| it.interval(confidence));
+    let speed = Quotient::new(virtio, emulated, What::Rate)
+        .ok()?
+        .interval(confidence);
+    let cpu = Quotient::new(emulated, virtio, What::CpuTime);
+    let cpu = cpu.ok().map(|it| it.interval(confidence));
     Some(Comparison {
         workload: virtio.cell.workload.name.clone(),
         parameters: others(&virtio.cell.parameters)

@@ -17,7 +17,9 @@ use crate::devices;
 use crate::experiments;
 use crate::ledger::{BootAccount, Ledger, cpu_time};
 use crate::record::{Marks, NotMeasured, RunRecord, Sample, Side};
-use crate::result::{CellResult, Direction, Interval, LostFrames, Results, SideSummary};
+use crate::result::{
+    CellResult, Direction, ExperimentResult, Interval, LostFrames, Results, SideSummary,
+};
 use crate::spans::{BootSamples, Spans};
 pub use crate::stats::{
     boot::{Boot, BootValue, Question, boot_value},
@@ -31,12 +33,9 @@ use crate::verdict::{self, Judgement, Measured};
 #[must_use]
 pub fn whole(run: &Run) -> Results {
     let record = &run.record;
-    let mut results = estimate(record, &run.samples, &run.latencies, &run.counters);
-    results.experiments = experiments::results(record, &run.trials);
-    if let Form::Metric(metric) = &record.plan.claim.form {
-        results.headline = verdict::metric(record, metric, &results.experiments);
-    }
-    results
+    let experiments = experiments::results(record, &run.trials);
+    let (samples, counters) = (&run.samples, &run.counters);
+    results(record, samples, &run.latencies, counters, experiments)
 }
 
 /// The results of a run's cells. The same input always gives the same results, in plan order, on any number of threads.
@@ -46,6 +45,16 @@ pub fn estimate(
     samples: &[Sample],
     latencies: &LatencyLog,
     counters: &CounterLog,
+) -> Results {
+    results(record, samples, latencies, counters, Vec::new())
+}
+
+fn results(
+    record: &RunRecord,
+    samples: &[Sample],
+    latencies: &LatencyLog,
+    counters: &CounterLog,
+    experiments: Vec<ExperimentResult>,
 ) -> Results {
     let spans = Spans::new(samples);
     let digests: Vec<Digest> = record
@@ -86,7 +95,7 @@ pub fn estimate(
     let headline = match &record.plan.claim.form {
         Form::Share => verdict::headline(record, &measured, &judgements),
         Form::Compare(compare) => verdict::compared(record, compare, &measured, &compared),
-        Form::Metric(metric) => verdict::metric(record, metric, &[]),
+        Form::Metric(metric) => verdict::metric(record, metric, &experiments),
         Form::NotTestable(reason) => verdict::not_testable(record, reason),
     };
     let classes = verdict::classes(record, &measured, &judgements);
@@ -100,7 +109,7 @@ pub fn estimate(
         .collect();
     Results {
         comparisons: devices::compare(&compared),
-        experiments: Vec::new(),
+        experiments,
         classes,
         schema: crate::record::SCHEMA,
         scenario: record.plan.scenario.clone(),
@@ -120,6 +129,7 @@ struct Digest {
     accounts: Vec<BootAccount>,
     boots_measured: usize,
     boots_unsettled: usize,
+    miscomputed: usize,
     left_out: BTreeMap<&'static str, u64>,
     lost_frames: Option<LostFrames>,
     time: Duration,
@@ -139,6 +149,9 @@ impl Digest {
             .iter()
             .filter(|boot| is_unsettled(&boot.blocks))
             .count();
+        let wrong = |block: &&Sample| block.marks.intersects(Marks::CHECKSUM);
+        let of_boot = |boot: &BootSamples<'_>| boot.blocks.iter().filter(wrong).count();
+        let miscomputed = boots.iter().map(of_boot).sum();
         let blocks = boots;
         let boots: Vec<(Boot, Duration)> = boots
             .iter()
@@ -179,6 +192,7 @@ impl Digest {
             accounts,
             boots_measured: values.len(),
             boots_unsettled,
+            miscomputed,
             left_out,
             lost_frames,
             time: boots.iter().map(|&(_, time)| time).sum(),
@@ -196,6 +210,7 @@ impl Digest {
             boots: self.series.boots.len(),
             boots_measured: self.boots_measured,
             boots_unsettled: self.boots_unsettled,
+            miscomputed: self.miscomputed,
             time: self.time,
         }
     }

@@ -23,5 +23,6 @@ pub mod selftest;
 mod spans;
 pub mod stats;
 pub mod store;
+pub mod suite;
 pub mod trials;
 pub mod verdict;

@@ -24,6 +24,13 @@ const PHONE: View = View {
     ..DESK
 };
 
+/// Writes the first page of a suite of claims into the test's own folder.
+fn first_page(name: &str) -> PathBuf {
+    let path = folder().join(format!("{name}.html"));
+    std::fs::write(&path, html::claims::render(&fixture::suite()).unwrap()).unwrap();
+    path
+}
+
 /// Writes the report into the test's own folder.
 fn report(name: &str, run: &Run, results: &Results) -> PathBuf {
     let path = folder().join(format!("{name}.html"));
@@ -40,8 +47,9 @@ fn quiet_self_contained_and_within_the_screen() {
     let Some(mut browser) = Browser::start() else {
         return;
     };
-    let path = report("report", &fixture::run(), &fixture::results());
-    for (name, view) in [
+    let report = report("report", &fixture::run(), &fixture::results());
+    let claims = first_page("claims");
+    let views = [
         ("desk-light", DESK),
         ("desk-dark", View { dark: true, ..DESK }),
         ("phone-light", PHONE),
@@ -52,8 +60,14 @@ fn quiet_self_contained_and_within_the_screen() {
                 ..PHONE
             },
         ),
-    ] {
-        browser.open(&path, view);
+    ];
+    let pages = [(&report, ""), (&claims, "claims-")];
+    let shown = pages
+        .into_iter()
+        .flat_map(|page| views.map(|view| (page, view)));
+    for ((path, page), (view_name, view)) in shown {
+        let name = format!("{page}{view_name}");
+        browser.open(path, view);
         let width = browser.evaluate("document.documentElement.scrollWidth");
         browser.screenshot(&folder().join(format!("{name}.png")));
         assert_eq!(width, view.width, "{name} scrolls sideways");
@@ -102,6 +116,64 @@ fn the_same_text_without_javascript() {
             .as_u64()
             > Some(100)
     );
+}
+
+#[test]
+fn a_suite_s_first_page_shows_every_claim_its_verdict_and_the_way_to_its_evidence() {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let suite = fixture::suite();
+    browser.open(
+        &first_page("claims-read"),
+        View {
+            script: false,
+            ..DESK
+        },
+    );
+    // Why there is no figure is told without a click.
+    let lack = browser.evaluate("document.querySelector('#huge-pages-2m .lack').innerText");
+    assert!(lack.as_str().unwrap().contains("0 free pages"), "{lack}");
+    let title = browser.evaluate("document.title");
+    assert_eq!(title, "refuted: published claims – vtax");
+    let heading = browser.evaluate("document.querySelector('h1').innerText");
+    assert_eq!(heading, suite.sentence());
+    for claim in &suite.claims {
+        let id = &claim.id;
+        let within = |rest: &str| format!("document.querySelector('#{id} {rest}')");
+        let words = browser.evaluate(&format!("{}.innerText", within("h2")));
+        assert_eq!(words, *claim.whole.words, "{id}");
+        let badge = browser.evaluate(&format!("{}.innerText", within(".badge")));
+        let word = vtax_reports::export::figures::Outcome::of_verdict(claim.whole.verdict).word();
+        assert!(badge.as_str().unwrap().contains(word), "{id}: {badge}");
+        let link = browser.evaluate(&format!("{}?.getAttribute('href')", within("a")));
+        match &claim.evidence {
+            Some(folder) => assert_eq!(link, format!("{folder}/report.html")),
+            None => assert!(link.is_null(), "{id}: {link}"),
+        }
+        let parts = browser.evaluate(&format!("document.querySelectorAll('#{id} .part').length"));
+        assert_eq!(parts, claim.parts.len(), "{id}");
+        // Each interval lies on its scale, and so does each end of its bound.
+        let marks = "document.querySelectorAll('#ID svg').length === 0 || [...document.querySelectorAll('#ID svg .interval, #ID svg .value, \
+                     #ID svg .threshold')].every(mark => { const [a, b] = [mark.getBoundingClientRect(), \
+                     mark.closest('svg').getBoundingClientRect()]; return a.left >= b.left - 1 && a.right <= b.right + 1; })";
+        assert_eq!(browser.evaluate(&marks.replace("ID", id)), true, "{id}");
+    }
+    // A reader without a script opens what was decided, and how.
+    browser.evaluate("document.querySelector('#idle-cost summary').click()");
+    let text = browser.evaluate("document.querySelector('#idle-cost').innerText");
+    let text = text.as_str().unwrap();
+    for words in [
+        "Threshold: 97 %",
+        "Source: W. Felter",
+        "0.052 % ",
+        "at most 1 %",
+    ] {
+        assert!(
+            text.replace('\u{a0}', " ").contains(words.trim_end()),
+            "{words}: {text}"
+        );
+    }
 }
 
 #[test]

@@ -551,6 +551,61 @@ fn claims() {
     ]));
 }
 
+/// A file of a few megabytes can name more combinations than any memory holds: they are counted, not made.
+#[test]
+fn combinations_of_an_experiment_s_parameters_are_counted_before_they_are_made() {
+    let list = |name: &str| format!("{name} = [{}]", vec!["5"; 100_000].join(","));
+    let lists = ["guests", "zero-percent", "common-percent", "pages-to-scan"].map(list);
+    let text = format!(
+        "[[experiment]]\nkind = \"ksm\"\nparams = {{ {} }}",
+        lists.join(", ")
+    );
+    let error = vtax_scenarios::parse("s.toml", &scenario(&text), &Default::default()).unwrap_err();
+    let error = error.to_string();
+    let told = "these parameters make 100000000000000000000 experiments";
+    assert!(error.contains(told), "{}", &error[..error.len().min(300)]);
+    assert!(
+        error.contains("s.toml:5"),
+        "{}",
+        &error[..error.len().min(300)]
+    );
+}
+
+#[test]
+fn thresholds_may_have_a_space_before_their_unit() {
+    let claim = |experiment: &str, bound: &str| {
+        let text = format!(
+            "schema = 1\nname = \"s\"\n[claim]\nmetric = {{ {experiment}, {bound} }}\n\
+             [[experiment]]\nkind = \"boot\"\n[[experiment]]\nkind = \"idle\"\n"
+        );
+        let loaded = vtax_scenarios::parse("s.toml", &text, &Default::default());
+        loaded.unwrap_or_else(|error| panic!("{error}")).plan.claim
+    };
+    for (experiment, tight, spaced) in [
+        (
+            "experiment = \"boot\", name = \"vmm-memory\"",
+            "5MiB",
+            " 5 MiB ",
+        ),
+        (
+            "experiment = \"boot\", name = \"all-running\"",
+            "10ms",
+            "10 ms",
+        ),
+        ("experiment = \"idle\", name = \"cpu\"", "1.5%", "1.5 %"),
+        ("experiment = \"idle\", name = \"energy\"", "1.5W", "1.5 W"),
+    ] {
+        let [tight, spaced] =
+            [tight, spaced].map(|text| claim(experiment, &format!("at-most = \"{text}\"")));
+        assert_eq!(tight, spaced);
+    }
+    let energy = "experiment = \"idle\", name = \"energy\"";
+    assert_eq!(
+        claim(energy, "at-most = 1.5"),
+        claim(energy, "at-most = \"1.5 W\"")
+    );
+}
+
 #[test]
 fn experiments() {
     let boot = "[[experiment]]\nkind = \"boot\"\nparams = { guests = [1, 8] }\n";
@@ -562,6 +617,9 @@ fn experiments() {
         scenario("[[experiment]]\nkind = \"boot\"\nrepetitions = 1"),
         scenario("[[experiment]]\nkind = \"boot\"\nparams = { guest = 1 }"),
         scenario("[[experiment]]\nkind = \"boot\"\nparams = { guests = 0 }"),
+        scenario(
+            "[[experiment]]\nkind = \"quota\"\nparams = { percent = [1, 2, 3, 4, 5, 6, 7, 8, 9], window = [\"1s\", \"2s\", \"3s\", \"4s\", \"5s\", \"6s\", \"7s\", \"8s\"] }"
+        ),
         scenario(&format!("{boot}{boot}")),
         metric("experiment = \"idle\", name = \"cpu\", at-most = \"1%\""),
         metric("experiment = \"boot guests=9\", name = \"vmm-memory\", at-most = \"5MiB\""),

@@ -108,8 +108,25 @@ fn one_holds_one_is_refuted_one_is_not_testable() {
     // Two experiments, five repetitions, three metrics, and the header.
     assert_eq!(trials.lines().count(), 1 + 2 * 5 * 3, "{trials}");
 
-    // The evidence says the same when it is read again, and a directory holds one suite.
+    // The evidence says the same when it is read again, and so does the suite; a directory holds one suite.
     stage.vtax("report suite/old-disks").run().exits(3);
+    for page in ["suite/report.html", "suite/small-vmm/report.html"] {
+        std::fs::remove_file(stage.path(page)).unwrap();
+    }
+    let again = stage.vtax("report suite --json").run();
+    assert_eq!(again.exits(3).json(), suite);
+    assert_eq!(stage.run_dir("suite").text("report.html"), page);
+    let evidence = stage.run_dir("suite/small-vmm").text("report.html");
+    assert!(evidence.contains("<h1>"));
+    stage
+        .vtax("report suite --export-csv cells.csv")
+        .run()
+        .exits(2)
+        .complains(&["name one of its folders"]);
+    std::fs::remove_file(stage.path("suite/small-vmm/run.json")).unwrap();
+    let again = stage.vtax("report suite --json").run();
+    again.exits(3).complains(&["small-vmm stays as it is"]);
+    assert_eq!(again.json(), suite);
     stage.vtax("claims not.toml --out suite").run().exits(2);
 }
 
@@ -152,7 +169,7 @@ fn a_run_with_such_a_claim_has_its_verdict_and_exit_code() {
         .run();
     outcome.exits(0);
     assert!(
-        outcome.stdout.contains("at most 1GiB holds"),
+        outcome.stdout.contains("at most 1 GiB holds"),
         "{outcome:#?}"
     );
     assert!(outcome.stdout.contains("all-running"), "{outcome:#?}");

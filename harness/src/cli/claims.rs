@@ -134,7 +134,8 @@ fn claims_to_test(args: &ClaimsArgs) -> Result<Vec<Claim>, Failure> {
         .collect()
 }
 
-fn show(suite: &Suite, json: bool) -> Result<(), Failure> {
+/// The table of a suite with what may be said of it, or its JSON object.
+pub(super) fn show(suite: &Suite, json: bool) -> Result<(), Failure> {
     let mut out = anstream::stdout();
     let text = if json {
         serde_json::to_string_pretty(suite).context("encoding the results")?
@@ -150,7 +151,7 @@ fn show(suite: &Suite, json: bool) -> Result<(), Failure> {
 }
 
 /// The exit code that stands for a suite.
-fn code(suite: &Suite) -> ExitCode {
+pub(super) fn code(suite: &Suite) -> ExitCode {
     ExitCode::from(if suite.interrupted {
         exit::INTERRUPTED
     } else if suite.claims.iter().any(|claim| claim.failed) {

@@ -32,6 +32,17 @@ pub struct OutputArgs {
 }
 
 impl OutputArgs {
+    /// Whether anything is to be written to a file of its own.
+    pub(super) fn exports(&self) -> bool {
+        let files = [
+            &self.export_json,
+            &self.export_csv,
+            &self.export_markdown,
+            &self.export_junit,
+        ];
+        files.into_iter().any(Option::is_some)
+    }
+
     /// Shows the results in all forms that were asked for: the table, unless stdout carries data.
     ///
     /// # Errors

@@ -1,20 +1,22 @@
-//! `vtax report`: everything that can be said of a run, from its directory alone.
+//! `vtax report`: everything that can be said of a run, or of a suite of claims with its runs, from its directory alone.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use vtax_reports::estimate::whole;
 use vtax_reports::html;
 use vtax_reports::store::{REPORT_FILE, read, replace_file};
+use vtax_reports::suite;
 
+use super::claims;
 use super::exit::{self, Failure};
 use super::output::OutputArgs;
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// The run directory.
+    /// The run directory, or that of a suite of claims.
     run: PathBuf,
     /// Where to put the report; the run directory by default.
     #[arg(long, value_name = "FILE")]
@@ -24,6 +26,9 @@ pub struct ReportArgs {
 }
 
 pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
+    if suite::is_in(&args.run) {
+        return first_page(args);
+    }
     let run = read(&args.run).map_err(Failure::usage)?;
     for note in &run.notes {
         anstream::eprintln!("vtax: {note}");
@@ -38,4 +43,29 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     args.output.show(&results)?;
     anstream::eprintln!("report: {}", path.display());
     Ok(exit::of(&results))
+}
+
+/// The first page of a suite of claims, and the reports of their runs.
+fn first_page(args: &ReportArgs) -> Result<ExitCode, Failure> {
+    if args.output.exports() {
+        return Err(Failure::usage(anyhow!(
+            "{} holds a suite of claims, and exports are of single runs: name one of its folders",
+            args.run.display()
+        )));
+    }
+    let read = suite::read(&args.run).map_err(Failure::usage)?;
+    for note in &read.notes {
+        anstream::eprintln!("vtax: {note}");
+    }
+    for (dir, run, results) in &read.runs {
+        let page = html::render(run, results).context("rendering the report of a run")?;
+        replace_file(&dir.join(REPORT_FILE), page.as_bytes()).context("writing the report")?;
+    }
+    let page = html::claims::render(&read.suite).context("rendering the first page")?;
+    let first = args.run.join(REPORT_FILE);
+    let path = args.html.clone().unwrap_or(first);
+    replace_file(&path, page.as_bytes()).context("writing the first page")?;
+    claims::show(&read.suite, args.output.json)?;
+    anstream::eprintln!("report: {}", path.display());
+    Ok(claims::code(&read.suite))
 }

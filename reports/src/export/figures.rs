@@ -1,5 +1,7 @@
 //! How figures and verdicts look, the same in every sink for people.
 
+use vtax_scenarios::plan::Unit;
+
 use crate::result::{CellResult, Interval, Verdict};
 use crate::verdict::words;
 
@@ -55,17 +57,24 @@ pub fn figure(value: f64) -> String {
 /// A duration that a reader can grasp: `850 ns`, `12.4 µs`, `3.10 ms`, `51.0 s`.
 #[must_use]
 pub fn nanos(nanos: f64) -> String {
-    let (value, unit) = match nanos.abs() {
-        n if n < 1e3 => (nanos, "ns"),
-        n if n < 1e6 => (nanos / 1e3, "µs"),
-        n if n < 1e9 => (nanos / 1e6, "ms"),
-        _ => (nanos / 1e9, "s"),
-    };
+    let (worth, name) = words::scale(Unit::Nanos, nanos.abs());
+    let value = nanos / worth;
     match value.abs() {
-        v if v >= 100.0 || unit == "ns" => format!("{value:.0} {unit}"),
-        v if v >= 10.0 => format!("{value:.1} {unit}"),
-        _ => format!("{value:.2} {unit}"),
+        v if v >= 100.0 || worth == 1.0 => format!("{value:.0}{name}"),
+        v if v >= 10.0 => format!("{value:.1}{name}"),
+        _ => format!("{value:.2}{name}"),
     }
+}
+
+/// A figure of a metric, with no bound beside it: `1.23 ms`, `0.512 MiB`.
+#[must_use]
+pub fn quantity(value: f64, unit: Unit) -> String {
+    if unit == Unit::Nanos {
+        return nanos(value);
+    }
+    let (worth, name) = words::scale(unit, value.abs());
+    let decimals = if unit == Unit::Share { 2 } else { 3 };
+    format!("{:.decimals$}{name}", value / worth)
 }
 
 /// A cost with its interval, in the unit of most sense: `8.21 µs [8.15, 8.27]`; other units than nanoseconds as they

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::figures::{NONE, Outcome, figure, floor, percent_interval};
+use super::figures::{NONE, Outcome, figure, floor, percent_interval, quantity};
 use crate::result::{CellResult, Results};
 
 /// The document.
@@ -57,7 +57,7 @@ fn experiments(text: &mut String, results: &Results) {
     text.push_str("| :--- | :--- | ---: | ---: |\n");
     for experiment in &results.experiments {
         for metric in &experiment.metrics {
-            let show = |value| crate::verdict::figure(value, metric.unit);
+            let show = |value| quantity(value, metric.unit);
             let lack = experiment.reason.as_ref().or(metric.unavailable.as_ref());
             let figure = match (&metric.interval, lack) {
                 (Some(it), _) => {

@@ -5,7 +5,7 @@ use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, LineStyle, Table,
 };
 
-use super::figures::{NONE, Outcome, cost, figure, floor, percent_interval};
+use super::figures::{NONE, Outcome, cost, figure, floor, percent_interval, quantity};
 use crate::claims::{Line, Suite};
 use crate::result::{CellResult, Results, SideSummary};
 
@@ -71,7 +71,7 @@ pub fn experiments(results: &Results, width: u16, colours: bool) -> Option<Strin
     let mut table = new_table(&["experiment", "metric", "figure", "repetitions"], width);
     for experiment in &results.experiments {
         for metric in &experiment.metrics {
-            let show = |value| crate::verdict::figure(value, metric.unit);
+            let show = |value| quantity(value, metric.unit);
             let lack = || experiment.reason.as_ref().or(metric.unavailable.as_ref());
             let figure = metric.interval.map_or_else(
                 || lack().map_or(NONE.to_owned(), |why| printable(why)),

@@ -6,11 +6,10 @@ use vtax_scenarios::plan::{Experiment, Metric};
 
 use super::scale::{Axis, Tick, place};
 use super::words::confidence;
-use crate::export::figures::{NONE, nanos};
+use crate::export::figures::{NONE, nanos, quantity};
 use crate::result::{ExperimentResult, MetricResult, Results};
 use crate::store::Run;
 use crate::trials;
-use crate::verdict::figure;
 
 /// The section.
 pub(super) struct Experiments {
@@ -58,7 +57,7 @@ impl Experiments {
 
 impl Row {
     fn new(metric: &Metric, experiment: &ExperimentResult, result: &MetricResult) -> Self {
-        let show = |value| figure(value, result.unit);
+        let show = |value| quantity(value, result.unit);
         let why = || experiment.reason.as_ref().or(result.unavailable.as_ref());
         let lack = result.interval.is_none().then(|| {
             let few = || "Too few repetitions for an interval.".to_owned();
@@ -120,7 +119,7 @@ impl Plot {
             words: format!(
                 "{title} over time, {} repetitions: up to {} within {}",
                 lines.len(),
-                figure(most, metric.unit),
+                quantity(most, metric.unit),
                 nanos(last)
             ),
             paths: lines.values().map(path).collect(),
@@ -137,7 +136,7 @@ impl Plot {
                 .into_iter()
                 .map(|tick| Tick {
                     at: place(y.down(tick)),
-                    label: figure(tick, metric.unit),
+                    label: quantity(tick, metric.unit),
                 })
                 .collect(),
             title,

@@ -14,7 +14,7 @@ pub const TREATMENT: &str = "A round with a void block (the two clocks disagree,
     that the sides stay paired, as long as the boot keeps a clean round. A boot without a clean round is left out \
     where at least half of the pilot's boots have one, or in the end as many boots as a pilot has; on a host too busy \
     for that it keeps all its rounds that are not void, and their median absorbs what it can. Warm-up blocks never count, and a boot without a round that \
-    counts is dropped. Beside neighbours a spoiled block counts like any other: being preempted is what is measured there.";
+    counts is dropped. Beside neighbours a spoiled block counts like any other: being preempted is what is measured there; so does one of a cell that is there to be compared with those.";
 
 /// What a cell's boots are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,12 +156,13 @@ impl Round {
 impl Boot {
     /// Digests the samples of one boot of this cell, in any order.
     ///
-    /// Beside neighbours, spoiled rounds count: those that the neighbours happened to leave alone would tell of a guest that
-    /// has none.
+    /// Where the scenario has neighbours, spoiled rounds count: those that the neighbours happened to leave alone would tell
+    /// of a guest that has none. That goes for a cell with none of them (`count = 0`) too, which is there to be compared with
+    /// those that have some: both take their boots by one rule.
     #[must_use]
     pub fn in_cell(cell: &Cell, samples: &[Sample]) -> Self {
         let question = Question::of(&cell.workload.name);
-        if !cell.has_neighbours() {
+        if cell.neighbours.is_empty() {
             return Self::new(samples, question);
         }
         let blocks: Vec<Sample> = samples
@@ -464,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_neighbours_a_spoiled_round_counts_like_any_other() {
+    fn where_neighbours_are_varied_a_spoiled_round_counts_with_them_and_without() {
         let text = "schema = 1\nname = \"s\"\n[[neighbour]]\nwork = \"cpu\"\n[[workload]]\nname = \"cpu-hash\"\n\
                     [matrix]\n\"neighbour.cpu.count\" = [0, 1]";
         let loaded = vtax_scenarios::parse("s.toml", text, &Default::default());
@@ -476,10 +477,20 @@ mod tests {
             round(3, [10, 80, 10], Marks::CLOCK),
         ]
         .concat();
-        let ratio = |cell| Boot::in_cell(cell, &blocks).value.unwrap().log_ratio;
-        assert_eq!(ratio(&cells[0]), 0.0);
-        let got = ratio(&cells[1]);
-        assert!(close(got, -(2.0_f64.ln())), "{got}");
-        assert_eq!(Boot::in_cell(&cells[1], &blocks).counting, [0, 1, 2]);
+        assert_eq!(
+            [0, 1],
+            [&cells[0], &cells[1]].map(|cell| cell.neighbours[0].count)
+        );
+        for cell in &cells {
+            let boot = Boot::in_cell(cell, &blocks);
+            let got = boot.value.unwrap().log_ratio;
+            assert!(close(got, -(2.0_f64.ln())), "{got}");
+            assert_eq!(boot.counting, [0, 1, 2]);
+        }
+        let alone = Cell {
+            neighbours: Vec::new(),
+            ..cells[0].clone()
+        };
+        assert_eq!(Boot::in_cell(&alone, &blocks).value.unwrap().log_ratio, 0.0);
     }
 }

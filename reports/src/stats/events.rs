@@ -33,9 +33,26 @@ pub fn interval(events: u32, trials: u32, confidence: f64) -> Option<Interval> {
     })
 }
 
+/// How many trials without an event it takes until [`interval`] ends at `most`, a probability between 0 and 1.
+#[must_use]
+pub fn trials_for(most: f64, confidence: f64) -> f64 {
+    let tail = (1.0 - confidence) / 2.0;
+    tail.ln() / (-most).ln_1p()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn so_many_trials_without_an_event_reach_the_bound_and_one_fewer_does_not() {
+        for (most, confidence, trials) in [(0.01, 0.95, 368), (0.01, 0.997, 647), (0.2, 0.95, 17)] {
+            let needed = trials_for(most, confidence);
+            assert_eq!(format!("{:.0}", needed.ceil()), trials.to_string());
+            assert!(interval(0, trials, confidence).unwrap().high <= most);
+            assert!(interval(0, trials - 1, confidence).unwrap().high > most);
+        }
+    }
 
     /// With no event the upper end has a closed form; the others are printed in Clopper and Pearson's charts and in every
     /// table since (n = 10, 95 %).

@@ -113,9 +113,23 @@ pub(crate) fn mean_over_boots<'a>(
     })
 }
 
+/// How many operations a boot needs to tell a quantile; the maximum takes one.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a quotient of positive numbers; a cast saturates"
+)]
+pub(crate) fn operations_for(quantile: f64) -> u64 {
+    if quantile >= 1.0 {
+        1
+    } else {
+        // Rounded: of a quantile such as 0.9 the binary fraction is a little off.
+        (LEAST_ABOVE / (1.0 - quantile)).round() as u64
+    }
+}
+
 fn tells(histogram: &Histogram<u64>, quantile: f64) -> bool {
-    let count = histogram.len() as f64;
-    count > 0.0 && (quantile >= 1.0 || count * (1.0 - quantile) >= LEAST_ABOVE)
+    histogram.len() >= operations_for(quantile)
 }
 
 #[cfg(test)]
@@ -160,6 +174,14 @@ mod tests {
             .map(|row| row.quantile)
             .collect();
         assert_eq!(quantiles, [0.5, 0.9, 1.0]);
+    }
+
+    #[test]
+    fn each_quantile_takes_five_operations_above_it() {
+        let needed = QUANTILES.map(operations_for);
+        assert_eq!(needed, [10, 50, 500, 5_000, 50_000, 1]);
+        let told = |count| mean_over_boots(log(count, 1).boots(3, Side::Guest).map(|it| it.1), 0.9);
+        assert!(told(49).is_none() && told(50).is_some());
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A run may be killed at any moment. What it had written stays readable: records are replaced as a whole, logs are
-//! only appended to, and a torn last line is dropped and said so in [`Run::notes`].
+//! appended to, and a torn last line is dropped and said so in [`Run::notes`]. Only a run that goes on (`--resume`) takes
+//! something out of logs: [`cut`] replaces each as a whole by what it keeps of it, and removes `trials.csv`.
 
 mod counters;
 mod events;
@@ -31,6 +32,7 @@ use crate::record::Side;
 
 pub use events::{Event, EventLog};
 pub use latency::LatencyLog;
+pub(crate) use reader::versioned;
 pub use reader::{Run, read, read_record};
 pub use resume::{cut, events};
 pub use writer::{Writer, replace_file, replace_json};
@@ -140,7 +142,8 @@ impl StoreError {
 }
 
 /// What a log holds up to its last line break, and whether anything stood behind it: a line that a killed run tore.
-fn whole_lines(bytes: &[u8]) -> (&[u8], bool) {
+#[must_use]
+pub fn whole_lines(bytes: &[u8]) -> (&[u8], bool) {
     let end = bytes
         .iter()
         .rposition(|&byte| byte == b'\n')

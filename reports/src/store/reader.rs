@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::{
     COUNTERS_FILE, LatencyLog, RECORD_FILE, SAMPLES_FILE, StoreError, TRIALS_FILE, counters,
@@ -58,19 +59,23 @@ pub fn read(dir: &Path) -> Result<Run, StoreError> {
 /// # Errors
 /// As [`read`].
 pub fn read_record(dir: &Path) -> Result<RunRecord, StoreError> {
+    let path = dir.join(RECORD_FILE);
+    if !path.exists() {
+        return Err(StoreError::NotARun(dir.to_owned()));
+    }
+    versioned(&path)
+}
+
+/// Reads a JSON file that begins with the number of its schema.
+pub(crate) fn versioned<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
     /// The one field that every version has.
     #[derive(Deserialize)]
     struct Peek {
         schema: u32,
     }
 
-    let path = dir.join(RECORD_FILE);
-    let text = match fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(StoreError::NotARun(dir.to_owned()));
-        }
-        read => read.map_err(StoreError::io("read", &path))?,
-    };
+    let text = fs::read(path).map_err(StoreError::io("read", path))?;
+    let path = path.to_owned();
     let damaged = |source| StoreError::Json {
         path: path.clone(),
         source,

@@ -1,15 +1,11 @@
-//! Verdicts on claims about something else than a share of native: one guest against another, or an experiment's metric.
+//! Verdicts on claims about something else than a share of native: a figure against a bound, and how both are told.
 
-use std::time::Duration;
-
-use vtax_scenarios::given;
-use vtax_scenarios::plan::{Bound, Compare, Form, MetricClaim, Scale, Unit};
+use vtax_scenarios::plan::{Bound, Form, Unit};
 
 use super::headline::nested;
-use super::{Judgement, Measured, outlook, words};
-use crate::compare::{Measured as Compared, Quotient};
-use crate::record::{NotMeasured, RunRecord};
-use crate::result::{ExperimentResult, Finding, Headline, Interval, MetricResult, Verdict};
+use super::{Judgement, words};
+use crate::record::RunRecord;
+use crate::result::{Finding, Headline, Interval, Verdict};
 
 /// Where the interval lies relative to the bound.
 pub(crate) fn position(interval: &Interval, bound: Bound) -> Verdict {
@@ -45,67 +41,26 @@ pub fn shown(finding: &Finding) -> String {
 
 /// The figure and its interval apart.
 pub(crate) fn parts(interval: &Interval, unit: Unit, bound: Bound) -> (String, String) {
-    const MOST: usize = 12;
     let largest = [interval.low, interval.value, interval.high].map(f64::abs);
     let largest = largest.into_iter().fold(0.0, f64::max);
-    let (scale, name) = scale(unit, largest);
-    let (from, to) = bound.ends();
-    let shown = |value: f64, decimals: usize| format!("{:.decimals$}", value / scale);
-    let is_true = |decimals: &usize| {
-        [interval.low, interval.value, interval.high]
-            .into_iter()
-            .all(|value| {
-                let read = shown(value, *decimals).parse::<f64>().map(|it| it * scale);
-                read.is_ok_and(|read| {
-                    // A bound itself has few digits: what multiplication adds to it is dust.
-                    let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.abs();
-                    (read >= from || near(read, from)) == (value >= from)
-                        && (read <= to || near(read, to)) == (value <= to)
-                })
-            })
-    };
+    let (worth, name) = words::scale(unit, largest);
     let least = match unit {
         // A small share would be all zeros.
         Unit::Share if largest < 0.01 => 3,
         Unit::Share => 1,
         _ => 2,
     };
-    let decimals = (least..MOST).find(is_true).unwrap_or(MOST);
-    let figure = |value| shown(value, decimals);
+    let decimals = words::true_decimals(least, interval, bound.ends(), worth);
+    let figure = |value: f64| format!("{:.decimals$}", value / worth);
     (
         format!("{}{name}", figure(interval.value)),
         format!("[{}, {}]", figure(interval.low), figure(interval.high)),
     )
 }
 
-/// The unit in which figures up to `largest` are shown, with its worth.
-fn scale(unit: Unit, largest: f64) -> (f64, &'static str) {
-    let steps: &[(f64, &str)] = match unit {
-        Unit::Share => return (0.01, " %"),
-        Unit::Number => return (1.0, ""),
-        Unit::Watts => return (1.0, " W"),
-        Unit::Nanos => &[(1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")],
-        Unit::Bytes => &[
-            (1_073_741_824.0, " GiB"),
-            (1_048_576.0, " MiB"),
-            (1024.0, " KiB"),
-            (1.0, " B"),
-        ],
-    };
-    let fits = steps.iter().find(|(worth, _)| largest >= *worth);
-    *fits.or(steps.last()).unwrap_or(&(1.0, ""))
-}
-
-/// A figure without a bound: `1.23 ms`.
-pub(crate) fn figure(value: f64, unit: Unit) -> String {
-    let (scale, name) = scale(unit, value.abs());
-    let decimals = if unit == Unit::Share { 2 } else { 3 };
-    format!("{:.decimals$}{name}", value / scale)
-}
-
 /// The claim's verdict and its sentence, without what a reader must know besides.
-fn claimed(finding: &Finding, verdict: Verdict, why: &str) -> String {
-    let bound = finding.bound.text(finding.unit).replace('%', " %");
+pub(super) fn claimed(finding: &Finding, verdict: Verdict, why: &str) -> String {
+    let bound = words::bound(finding.bound, finding.unit);
     let ending = match verdict {
         Verdict::Holds => "holds".to_owned(),
         Verdict::Refuted => "is refuted".to_owned(),
@@ -119,7 +74,7 @@ fn claimed(finding: &Finding, verdict: Verdict, why: &str) -> String {
 }
 
 /// The claim's words for a headline about `finding`.
-fn headline(
+pub(super) fn headline(
     record: &RunRecord,
     finding: Option<Finding>,
     verdict: Verdict,
@@ -141,225 +96,37 @@ pub(crate) fn not_testable(record: &RunRecord, reason: &str) -> Headline {
     headline(record, None, Verdict::NotTestable, sentence)
 }
 
-/// Judges cells against cells: the geometric mean over all pairs, a fixed set. Pairs that this host cannot test are left
-/// out; one that failed or was not finished leaves the claim undecided.
-pub(crate) fn compared(
-    record: &RunRecord,
-    compare: &Compare,
-    measured: &[Measured<'_>],
-    sides: &[Compared<'_>],
-) -> Headline {
-    let what = format!(
-        "{} with {} over that with {}",
-        capitalized(compare.what.words()),
-        given(&compare.of),
-        given(&compare.against)
-    );
-    let pairs = compare.pairs(&record.plan.cells);
-    let at = |id: u32| usize::try_from(id).unwrap_or(usize::MAX);
-    let side = |id: u32| sides.get(at(id)).zip(measured.get(at(id)));
-    let (mut tested, mut times, mut unfinished) = (Vec::new(), Duration::ZERO, 0_usize);
-    let (mut lacking, mut failed) = (Vec::new(), Vec::new());
-    for (of, against) in &pairs {
-        let Some(((of, of_measured), (against, against_measured))) =
-            side(of.id).zip(side(against.id))
-        else {
-            continue;
-        };
-        let why = of_measured.not_measured.or(against_measured.not_measured);
-        match (why, Quotient::new(of, against, compare.what)) {
-            (Some(NotMeasured::NotTestable(why)), _) => lacking.push(why.as_str()),
-            (Some(NotMeasured::Failed(why)), _) => failed.push(why.as_str()),
-            (None, None) => unfinished += 1,
-            (None, Some(quotient)) => {
-                times += of_measured.time + against_measured.time;
-                tested.push((quotient, of.cell.measure.confidence));
-            }
-        }
-    }
-    let quotients: Vec<Quotient> = tested.iter().map(|&(quotient, _)| quotient).collect();
-    let confidence = tested.iter().map(|&(_, it)| it).fold(0.0, f64::max);
-    let Some(mean) = Quotient::combined(&quotients) else {
-        let (verdict, why) = if let Some(why) = failed.first().or(lacking.first()) {
-            (
-                Verdict::NotTestable,
-                format!("cannot be tested here: {why}"),
-            )
-        } else if unfinished > 0 {
-            let why = "is undecided: none of its pairs has two boots on each side that count";
-            (Verdict::Undecided, why.to_owned())
-        } else {
-            let why = "cannot be tested: no two cells differ in these parameters alone";
-            (Verdict::NotTestable, why.to_owned())
-        };
-        return headline(record, None, verdict, format!("{what} {why}"));
-    };
-    let interval = mean.interval(confidence);
-    let incomplete = failed.len() + unfinished;
-    let verdict = if incomplete > 0 {
-        Verdict::Undecided
-    } else {
-        position(&interval, compare.bound)
-    };
-    let why = if incomplete > 0 {
-        format!("lacking a result of {}", words::count(incomplete, "pair"))
-    } else {
-        let end = nearest(&interval, compare.bound);
-        outlook(&mean.mean, confidence, end, times)
-    };
-    let finding = Finding {
-        what,
-        unit: Unit::Share,
-        interval,
-        bound: compare.bound,
-    };
-    let mut sentence = claimed(&finding, verdict, &why);
-    if let Some(why) = lacking.first() {
-        let number = words::count(lacking.len(), "pair");
-        sentence += &format!(" ({number} not testable here: {why})");
-    }
-    headline(record, Some(finding), verdict, sentence)
+/// Where a figure that is not decided stands to an end of its bound.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Reach {
+    /// Whether that end lies above the figure.
+    pub above: bool,
+    /// How far the interval reaches to that side.
+    pub reach: f64,
+    /// How far the end is.
+    pub margin: f64,
 }
 
-/// The end of the bound that decides.
-fn nearest(interval: &Interval, bound: Bound) -> f64 {
-    let (from, to) = bound.ends();
-    if (interval.value - from).abs() < (interval.value - to).abs() {
-        from
-    } else {
-        to
+impl Reach {
+    /// For the end of `bound` that takes most until it is decided, on a `scale`: the one that the interval reaches furthest
+    /// beyond, for its distance.
+    pub fn new(interval: &Interval, bound: Bound, scale: fn(f64) -> f64) -> Option<Self> {
+        let value = scale(interval.value);
+        let (from, to) = bound.ends();
+        [from, to]
+            .into_iter()
+            .filter(|end| end.is_finite())
+            .map(|end| {
+                let above = scale(end) >= value;
+                let towards = if above { interval.high } else { interval.low };
+                Self {
+                    above,
+                    reach: (scale(towards) - value).abs(),
+                    margin: (scale(end) - value).abs(),
+                }
+            })
+            .max_by(|a, b| (a.reach * b.margin).total_cmp(&(b.reach * a.margin)))
     }
-}
-
-/// Judges the metric of experiments, each of which must keep the bound; the one that does worst is told.
-pub(crate) fn metric(
-    record: &RunRecord,
-    claim: &MetricClaim,
-    results: &[ExperimentResult],
-) -> Headline {
-    let plan = record.plan.experiments.iter();
-    let chosen: Vec<&str> = plan
-        .filter(|it| claim.experiments.contains(&it.id))
-        .map(|it| it.label.as_str())
-        .collect();
-    let what = |label: &str| format!("The metric {} of {label}", claim.name);
-    let mut judged: Vec<(Verdict, f64, Finding, u32)> = Vec::new();
-    let mut missing: Vec<(Verdict, String)> = Vec::new();
-    for experiment in results
-        .iter()
-        .filter(|it| claim.experiments.contains(&it.id))
-    {
-        let metric = experiment.metrics.iter().find(|it| it.name == claim.name);
-        let interval = metric.and_then(|it| it.interval);
-        match metric.zip(interval).filter(|_| !experiment.failed) {
-            Some((
-                MetricResult {
-                    unit, repetitions, ..
-                },
-                interval,
-            )) => {
-                let finding = Finding {
-                    what: what(&experiment.label),
-                    unit: *unit,
-                    interval,
-                    bound: claim.bound,
-                };
-                let margin = (interval.value - nearest(&interval, claim.bound)).abs();
-                let mut planned = record.plan.experiments.iter();
-                let scale = planned
-                    .find(|it| it.id == experiment.id)
-                    .and_then(|it| it.kind.entry().metric(&claim.name))
-                    .map(|metric| metric.scale);
-                let verdict = judged_by(&interval, claim.bound, scale);
-                judged.push((verdict, margin, finding, *repetitions));
-            }
-            None => missing.push(lack(experiment, metric, &what(&experiment.label))),
-        }
-    }
-    // The worst decides: what is refuted before what is undecided, and of those that hold the one closest to the bound.
-    let rank = |verdict: Verdict| match verdict {
-        Verdict::Refuted => 0,
-        Verdict::Undecided => 1,
-        _ => 2,
-    };
-    judged.sort_by(|a, b| rank(a.0).cmp(&rank(b.0)).then(a.1.total_cmp(&b.1)));
-    let Some((verdict, margin, finding, repetitions)) = judged.into_iter().next() else {
-        let (verdict, sentence) = missing.into_iter().next().unwrap_or_else(|| {
-            let sentence = format!(
-                "{} is undecided: nothing was tried",
-                what(&chosen.join(", "))
-            );
-            (Verdict::Undecided, sentence)
-        });
-        return headline(record, None, verdict, sentence);
-    };
-    let unfinished = missing
-        .iter()
-        .any(|(verdict, _)| *verdict == Verdict::Undecided);
-    if unfinished && verdict == Verdict::Holds {
-        let sentence = claimed(
-            &finding,
-            Verdict::Undecided,
-            "lacking a result of another experiment",
-        );
-        return headline(record, Some(finding), Verdict::Undecided, sentence);
-    }
-    let sentence = claimed(&finding, verdict, &further(&finding, margin, repetitions));
-    headline(record, Some(finding), verdict, sentence)
-}
-
-/// As [`position`], but a forbidden event that has happened once refutes: the bound is for those that were not seen.
-fn judged_by(interval: &Interval, bound: Bound, scale: Option<Scale>) -> Verdict {
-    if scale == Some(Scale::Events) && interval.value > 0.0 {
-        Verdict::Refuted
-    } else {
-        position(interval, bound)
-    }
-}
-
-/// What an experiment without a figure leaves of the claim.
-fn lack(
-    experiment: &ExperimentResult,
-    metric: Option<&MetricResult>,
-    what: &str,
-) -> (Verdict, String) {
-    let unavailable = metric.and_then(|it| it.unavailable.as_deref());
-    match experiment.reason.as_deref().or(unavailable) {
-        Some(why) => (
-            Verdict::NotTestable,
-            format!("{what} cannot be tested here: {why}"),
-        ),
-        None => {
-            let repetitions = metric.map_or(0, |it| it.repetitions);
-            let had = words::count(usize::try_from(repetitions).unwrap_or(0), "repetition");
-            (
-                Verdict::Undecided,
-                format!("{what} is undecided: it had {had}, and an interval takes two"),
-            )
-        }
-    }
-}
-
-/// How many more repetitions would decide.
-fn further(finding: &Finding, margin: f64, repetitions: u32) -> String {
-    const REASONABLE: f64 = 10_000.0;
-    let half_width = (finding.interval.high - finding.interval.low) / 2.0;
-    let more = f64::from(repetitions) * ((half_width / margin).powi(2) - 1.0);
-    if more.is_finite() && (0.0..=REASONABLE).contains(&more) {
-        format!(
-            "about {:.0} more repetitions would decide",
-            more.ceil().max(1.0)
-        )
-    } else {
-        "no reasonable number of repetitions decides at this noise".to_owned()
-    }
-}
-
-fn capitalized(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or(String::new(), |first| {
-        first.to_uppercase().chain(characters).collect()
-    })
 }
 
 #[cfg(test)]
@@ -396,15 +163,34 @@ mod tests {
     }
 
     #[test]
-    fn one_forbidden_event_refutes_whatever_the_bound() {
-        let of = |interval, scale| judged_by(&interval, Bound::AtMost(0.01), Some(scale));
-        let once = || interval(1e-5, 5e-4, 3e-3);
-        assert_eq!(of(once(), Scale::Events), Verdict::Refuted);
-        assert_eq!(of(once(), Scale::Linear), Verdict::Holds);
-        let never = interval(0.0, 0.0, 2e-3);
-        assert_eq!(of(never, Scale::Events), Verdict::Holds);
-        let too_few = interval(0.0, 0.0, 0.02);
-        assert_eq!(of(too_few, Scale::Events), Verdict::Undecided);
+    fn an_interval_reaches_towards_the_bound_on_its_own_side() {
+        let skewed = interval(1.0, 2.0, 8.0);
+        for (bound, above, reach, margin) in [
+            (Bound::AtMost(5.0), true, 6.0, 3.0),
+            (Bound::AtLeast(1.5), false, 1.0, 0.5),
+            // The figure misses the bound: what would refute is the other end.
+            (Bound::AtMost(1.5), false, 1.0, 0.5),
+            (Bound::AtLeast(5.0), true, 6.0, 3.0),
+        ] {
+            let expected = Reach {
+                above,
+                reach,
+                margin,
+            };
+            let found = Reach::new(&skewed, bound, |value| value);
+            assert_eq!(found, Some(expected), "{bound:?}");
+        }
+        let log = Reach::new(&skewed, Bound::AtMost(5.0), f64::ln).unwrap();
+        assert!((log.reach - 4_f64.ln()).abs() < 1e-12, "{log:?}");
+        assert!((log.margin - 2.5_f64.ln()).abs() < 1e-12, "{log:?}");
+    }
+
+    #[test]
+    fn of_two_ends_the_one_that_takes_more_decides() {
+        // Closer to the lower end, and yet it is the upper one that the interval straddles.
+        let skewed = interval(0.995, 0.999, 1.02);
+        let found = Reach::new(&skewed, Bound::Within(0.01), |value| value).unwrap();
+        assert!(found.above && found.reach > found.margin, "{found:?}");
     }
 
     #[test]

@@ -2,14 +2,18 @@
 //! testable*, each with its reason in words.
 
 mod bound;
+mod compared;
 mod headline;
+mod metric;
 pub mod words;
 
 use std::time::Duration;
 
 pub use bound::shown;
-pub(crate) use bound::{aside, compared, figure, metric, not_testable, parts};
+pub(crate) use bound::{aside, not_testable, parts};
+pub(crate) use compared::compared;
 pub use headline::{classes, headline};
+pub(crate) use metric::metric;
 use vtax_scenarios::plan::{Cell, DiskBacking};
 
 use crate::devices::is_on_disk;
@@ -43,6 +47,8 @@ pub struct Measured<'a> {
     pub boots_measured: usize,
     /// Those of them whose warm-up ended without a steady state.
     pub boots_unsettled: usize,
+    /// Blocks of either side that came to a wrong checksum, those of the warm-up included.
+    pub miscomputed: usize,
     /// Wall-clock time that all its boots took.
     pub time: Duration,
 }
@@ -207,7 +213,12 @@ pub(crate) fn position(ratio: &Interval, threshold: f64) -> Verdict {
 /// between estimate and threshold, should the estimate stay where it is.
 fn outlook(mean: &LogMean, confidence: f64, threshold: f64, time: Duration) -> String {
     let distance = (mean.mean - threshold.ln()).abs();
-    let times = (mean.half_width(confidence) / distance).powi(2) - 1.0;
+    time_to_decide(mean.half_width(confidence), distance, time)
+}
+
+/// How much more time brings a half-width that shrinks with the root of time down to `distance`.
+fn time_to_decide(half_width: f64, distance: f64, time: Duration) -> String {
+    let times = (half_width / distance.max(0.0)).powi(2) - 1.0;
     match Duration::try_from_secs_f64(time.as_secs_f64() * times) {
         Ok(more) if more <= REASONABLE => {
             format!("about {} more would decide", words::duration(more))

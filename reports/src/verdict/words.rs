@@ -2,22 +2,58 @@
 
 use std::time::Duration;
 
+use vtax_scenarios::plan::{Bound, Unit};
+
 use crate::result::Interval;
 
 /// How many decimals a percentage needs so that value and ends, as shown, lie on the same side of `threshold` as they
 /// do in truth; at least one.
 #[must_use]
 pub fn decimals(interval: &Interval, threshold: f64) -> usize {
+    true_decimals(1, interval, (threshold, f64::INFINITY), 0.01)
+}
+
+/// How many decimals, `least` or more, value and ends of `interval` need in a unit that is worth `worth`, so that as shown
+/// they lie between the ends `from` and `to` of a bound where they do in truth, and only there.
+pub(crate) fn true_decimals(
+    least: usize,
+    interval: &Interval,
+    (from, to): (f64, f64),
+    worth: f64,
+) -> usize {
     const MOST: usize = 12;
     let is_true = |decimals: &usize| {
-        [interval.value, interval.low, interval.high]
+        [interval.low, interval.value, interval.high]
             .into_iter()
-            .all(|ratio| {
-                let shown = format!("{:.*}", *decimals, 100.0 * ratio).parse::<f64>();
-                shown.is_ok_and(|shown| (shown >= as_percent(threshold)) == (ratio >= threshold))
+            .all(|value| {
+                let shown = format!("{:.*}", *decimals, value / worth).parse::<f64>();
+                // A bound itself has few digits: what multiplication adds to it is dust.
+                let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.abs();
+                shown.map(|shown| shown * worth).is_ok_and(|shown| {
+                    (shown >= from || near(shown, from)) == (value >= from)
+                        && (shown <= to || near(shown, to)) == (value <= to)
+                })
             })
     };
-    (1..MOST).find(is_true).unwrap_or(MOST)
+    (least..MOST).find(is_true).unwrap_or(MOST)
+}
+
+/// The name with which figures up to `largest` are shown, and what it is worth in their unit.
+pub(crate) fn scale(unit: Unit, largest: f64) -> (f64, &'static str) {
+    let steps: &[(f64, &str)] = match unit {
+        Unit::Share => return (0.01, " %"),
+        Unit::Number => return (1.0, ""),
+        Unit::Watts => return (1.0, " W"),
+        Unit::Nanos => &[(1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")],
+        Unit::Bytes => &[
+            (1_073_741_824.0, " GiB"),
+            (1_048_576.0, " MiB"),
+            (1024.0, " KiB"),
+            (1.0, " B"),
+        ],
+    };
+    let fits = steps.iter().find(|(worth, _)| largest >= *worth);
+    *fits.or(steps.last()).unwrap_or(&(1.0, ""))
 }
 
 /// `99.6 % of native [99.2, 100.0]`, with as many decimals as the truth beside `threshold` takes.
@@ -46,6 +82,19 @@ pub fn ends(interval: &Interval, threshold: f64) -> String {
 #[must_use]
 pub fn threshold(ratio: f64) -> String {
     format!("{} %", as_percent(ratio))
+}
+
+/// `at most 5 MiB`, `100 % ± 3 %`: a bound as its author wrote it, spaced as figures are.
+pub(crate) fn bound(bound: Bound, unit: Unit) -> String {
+    let mut text = String::new();
+    for character in bound.text(unit).chars() {
+        let behind_number = text.ends_with(|before: char| before.is_ascii_digit());
+        if behind_number && (character == '%' || character.is_alphabetic()) {
+            text.push(' ');
+        }
+        text.push(character);
+    }
+    text.replace(" us", " µs")
 }
 
 /// In percent, without the binary dust of the multiplication.
@@ -116,6 +165,25 @@ mod tests {
         assert_eq!(threshold(0.97), "97 %");
         assert_eq!(threshold(0.57), "57 %");
         assert_eq!(threshold(0.995), "99.5 %");
+    }
+
+    #[test]
+    fn bounds_are_spaced_as_figures_are() {
+        for (given, unit, text) in [
+            (
+                Bound::AtMost(5.0 * 1_048_576.0),
+                Unit::Bytes,
+                "at most 5 MiB",
+            ),
+            (Bound::AtLeast(0.97), Unit::Share, "at least 97 %"),
+            (Bound::Within(0.03), Unit::Share, "100 % ± 3 %"),
+            (Bound::AtMost(1_500.0), Unit::Nanos, "at most 1500 ns"),
+            (Bound::AtMost(2_000.0), Unit::Nanos, "at most 2 µs"),
+            (Bound::AtMost(1.5), Unit::Watts, "at most 1.5 W"),
+            (Bound::AtMost(7.0), Unit::Number, "at most 7"),
+        ] {
+            assert_eq!(bound(given, unit), text);
+        }
     }
 
     #[test]

@@ -110,13 +110,10 @@ pub enum What {
     /// The 99.99th percentile of latencies.
     #[serde(rename = "p99.99")]
     P9999,
-    /// The largest latency of a boot.
-    #[serde(rename = "max")]
-    Max,
 }
 
 impl What {
-    /// The quantile of latencies that it is, from 0 to 1; `None` where it is none.
+    /// The quantile of latencies that it is, between 0 and 1; `None` where it is none.
     #[must_use]
     pub const fn quantile(self) -> Option<f64> {
         match self {
@@ -126,7 +123,6 @@ impl What {
             Self::P99 => Some(0.99),
             Self::P999 => Some(0.999),
             Self::P9999 => Some(0.9999),
-            Self::Max => Some(1.0),
         }
     }
 }

@@ -371,7 +371,9 @@ fn figure(
         Unit::Bytes => parse_size(text).map(|bytes| bytes as f64),
         Unit::Share => parse_percent(text),
         Unit::Number | Unit::Watts => {
-            let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+            let watts = text.strip_suffix('W').filter(|_| unit == Unit::Watts);
+            let number = watts.unwrap_or(text).trim_end().parse();
+            let number = number.ok().filter(|number: &f64| number.is_finite());
             let Some(number) = number else {
                 let title = format!("`{text}` is no number");
                 let help = format!("write for example {}", unit.example());

@@ -32,7 +32,6 @@ impl What {
             Self::P99 => "99th percentile of latency",
             Self::P999 => "99.9th percentile of latency",
             Self::P9999 => "99.99th percentile of latency",
-            Self::Max => "largest latency",
         }
     }
 }
@@ -139,6 +138,11 @@ fn how(form: &Form) -> &'static str {
             "The figure is the geometric mean over the deciding cells of guest performance as a share of native, with its \
              interval: wholly at or above the threshold the claim holds, wholly below it is refuted, otherwise it is undecided."
         }
+        Form::Compare(compare) if matches!(compare.bound, Bound::Within(_)) => {
+            "Cells that differ in these parameters alone make a pair; the figure is the geometric mean of the pairs' quotients, \
+             its interval taken over boots. Wholly within the bound, and each pair by itself too, the claim holds; wholly outside \
+             it is refuted, otherwise it is undecided."
+        }
         Form::Compare(_) => {
             "Cells that differ in these parameters alone make a pair; the figure is the geometric mean of the pairs' quotients, \
              its interval taken over boots. Wholly within the bound the claim holds, wholly outside it is refuted, otherwise it \
@@ -146,7 +150,7 @@ fn how(form: &Form) -> &'static str {
         }
         Form::Metric(_) => {
             "The experiment is repeated, and the interval taken over its repetitions. Wholly within the bound the claim holds, \
-             wholly outside it is refuted, otherwise it is undecided."
+             wholly outside it is refuted, otherwise it is undecided. Of several experiments each must keep it."
         }
         Form::NotTestable(_) => "",
     }

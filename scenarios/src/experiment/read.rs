@@ -1,6 +1,6 @@
 //! The `[[experiment]]` tables, read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use schemars::{JsonSchema, Schema};
@@ -10,7 +10,6 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Experiment, ExperimentKind};
-use crate::check::span;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::schema::{Given, parameter_schema, parameter_text};
 use crate::tree::{self, Node};
@@ -19,7 +18,7 @@ use crate::workload::{param_index, param_values};
 /// Fewer than this have no interval worth the name.
 const REPETITIONS: std::ops::RangeInclusive<u32> = 2..=10_000;
 /// A few values of a parameter, not a sweep.
-const MOST: usize = 64;
+const MOST: u128 = 64;
 
 /// A question that is tried as a whole, again and again.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -75,9 +74,10 @@ pub(crate) fn read(
         return Vec::new();
     };
     let mut experiments: Vec<Experiment> = Vec::new();
+    let mut labels: BTreeSet<String> = BTreeSet::new();
     for (spec, table) in specs.iter().zip(tables.iter()) {
         for experiment in one(spec.get_ref(), table, confidence, errors) {
-            if experiments.iter().any(|it| it.label == experiment.label) {
+            if !labels.insert(experiment.label.clone()) {
                 let title = format!("`{}` is there twice", experiment.label);
                 errors.push(
                     Diagnostic::new(spec.span(), title)
@@ -125,20 +125,25 @@ fn one(
         repetitions,
         confidence,
     }];
-    for (key, at, value) in tree::table(table, "params")
-        .into_iter()
-        .flat_map(tree::in_file_order)
-    {
+    let params = tree::table(table, "params");
+    let at = tree::entry(table, "params").map_or(0..0, |(key, _)| key);
+    let mut lists: Vec<(&str, Vec<u64>)> = Vec::new();
+    for (key, at, value) in params.into_iter().flat_map(tree::in_file_order) {
         match values(kind, key, at, value) {
-            Ok(values) => experiments = vary(&experiments, key, kind, &values),
+            Ok(values) => lists.push((key, values)),
             Err(error) => errors.push(error),
         }
     }
-    if experiments.len() > MOST {
-        let at = span(&spec.kind).unwrap_or(0..0);
-        let title = format!("these parameters make {} experiments", experiments.len());
+    // Counted before anything is made: a short file can name more combinations than fit into memory.
+    let combinations = lists.iter().map(|(_, values)| values.len() as u128);
+    let combinations = combinations.fold(1, u128::saturating_mul);
+    if combinations > MOST {
+        let title = format!("these parameters make {combinations} experiments");
         errors.push(Diagnostic::new(at, title).help(format!("write values for at most {MOST}")));
-        experiments.truncate(MOST);
+        return experiments;
+    }
+    for (key, values) in &lists {
+        experiments = vary(&experiments, key, kind, values);
     }
     experiments
 }

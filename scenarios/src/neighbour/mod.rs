@@ -184,14 +184,6 @@ impl Neighbour {
     }
 }
 
-impl Cell {
-    /// Whether other guests of vtax run beside this cell's.
-    #[must_use]
-    pub fn has_neighbours(&self) -> bool {
-        self.neighbours.iter().any(|it| it.count > 0)
-    }
-}
-
 /// Bytes of ordinary memory that a cell's neighbours take.
 pub(crate) fn ordinary_bytes(cell: &Cell) -> u64 {
     cell.neighbours
