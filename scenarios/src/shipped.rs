@@ -51,6 +51,8 @@ static CLAIMS: &[Shipped] = shipped!["claims/":
     "quota-contains",
     "ksm-memory",
     "ksm-no-loss",
+    "memory-growth",
+    "memory-growth-pause",
     "crash-leaves-others",
     "isolation",
     "sriov-latency",

@@ -1,4 +1,4 @@
-//! Experiments with several guests: each kind brings values that this host's physics allow.
+//! Experiments with guests of their own: each kind brings values that this host's physics allow.
 
 use serde_json::Value;
 use vtax_tests::Stage;
@@ -32,6 +32,11 @@ params = { attempts = 20 }
 kind = "ksm"
 repetitions = 2
 params = { guests = 3, memory = "16MiB", zero-percent = 20, common-percent = 40 }
+
+[[experiment]]
+kind = "growth"
+repetitions = 2
+params = { memory = "32MiB", growth = "16MiB" }
 "#;
 
 /// The values of a metric in `trials.csv`, points of time series left out.
@@ -101,5 +106,24 @@ fn several_guests_share_a_cpu_stay_in_their_memory_and_share_pages() {
         each("saved", 0.4, 0.5);
         each("gain", 1.6, 2.0);
         each("settled", 1e6, 6e10);
+    }
+    if measured(4, "growth") {
+        // 4096 pages cannot be faulted in in less, and the guest is given up later.
+        each("usable", 1e6, 1e10);
+        each("plugged", 1e3, 1e10);
+        each("shrunk", 1e3, 1e10);
+        each("returned", 0.9, 1.1);
+        let (plugged, usable) = (values(&trials, "plugged"), values(&trials, "usable"));
+        assert!(
+            plugged
+                .iter()
+                .zip(&usable)
+                .all(|(plugged, usable)| plugged < usable)
+        );
+        let has_two_cpus = std::thread::available_parallelism().is_ok_and(|it| it.get() > 1);
+        if has_two_cpus {
+            each("pause", 1e2, 1e10);
+            each("calm", 1e2, 1e10);
+        }
     }
 }

@@ -40,6 +40,18 @@ pub enum Op {
     IpiAwait = 18,
     /// Guest only: carry out the first [`Mailbox::iterations`] of the [`Access`]es that the arena holds.
     Access = 19,
+    /// Guest only: tell the harness by [`Signals::begun`], wait until the host asks the memory device at address `params[0]`
+    /// for another size, follow, and write a word of each 4 KiB page that is new. The checksum is the device's memory in
+    /// bytes.
+    ///
+    /// [`Signals::begun`]: crate::machine::Signals::begun
+    Resize = 20,
+    /// Guest only: write the arena word by word, a page apart, over and over, from [`Signals::begun`] to
+    /// [`Signals::stop`]. The checksum is the longest step from one word to the next in TSC ticks.
+    ///
+    /// [`Signals::begun`]: crate::machine::Signals::begun
+    /// [`Signals::stop`]: crate::machine::Signals::stop
+    Watch = 21,
 }
 
 /// An access to the registers of the guest's devices, as a test prescribes it.
@@ -78,6 +90,8 @@ impl Op {
             Self::IpiSend,
             Self::IpiAwait,
             Self::Access,
+            Self::Resize,
+            Self::Watch,
         ]
         .into_iter()
         .find(|op| *op as u64 == number)

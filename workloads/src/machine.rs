@@ -56,11 +56,25 @@ pub const fn physical(offset: u64) -> u64 {
     }
 }
 
+/// The offset in RAM of a guest-physical address: the inverse of [`physical`].
+#[must_use]
+pub const fn offset(physical: u64) -> u64 {
+    if physical < HOLE_END {
+        physical
+    } else {
+        physical - (HOLE_END - HOLE_START)
+    }
+}
+
 /// The page of the virtio-blk device's registers, where there is one.
 pub const DEVICE_BLOCK: u64 = 1;
 
 /// The page of the virtio-net device's registers, where there is one.
 pub const DEVICE_NET: u64 = 2;
+
+/// The page of the virtio-mem device's registers, where there is one.
+pub const DEVICE_MEMORY: u64 = 3;
+
 /// Port that the PVH entry writes as its very first act: under QEMU an `isa-debug-exit` device ends the machine.
 pub const PORT_FIRST_INSTRUCTION: u16 = 0xf4;
 
@@ -164,6 +178,27 @@ pub struct Exchange {
     pub call: Line,
     /// To the vCPU: the same number back, or the TSC of the moment before the partner's signal.
     pub reply: Line,
+}
+
+/// Checksum of a failed [`Op::Resize`]: the memory device does not do what its specification says.
+///
+/// [`Op::Resize`]: crate::abi::Op::Resize
+pub const MEMORY_TROUBLE: u64 = 32;
+
+/// Of a request that the harness steps into while it is carried out; at [`Signals::OFFSET`] in the arena. The harness zeroes
+/// it before.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Signals {
+    /// By the vCPU: not 0 as soon as it is at work.
+    pub begun: Line,
+    /// By the harness: not 0 when it is to end.
+    pub stop: Line,
+}
+
+impl Signals {
+    /// Behind what a driver keeps in the arena.
+    pub const OFFSET: u64 = crate::block::DRIVER_BYTES;
 }
 
 /// What a vCPU is told of its disk. The harness puts it there before the vCPU starts; zero: there is no disk.

@@ -11,6 +11,7 @@
 #![no_main]
 
 mod disk;
+mod growth;
 mod interrupt;
 mod memory;
 mod net;
@@ -91,6 +92,10 @@ extern "sysv64" fn serve(mailbox: *mut Mailbox) {
         run_and_exit(request);
     } else if request.op == Op::Access as u64 {
         probes::access(request);
+    } else if request.op == Op::Resize as u64 {
+        growth::resize(request);
+    } else if request.op == Op::Watch as u64 {
+        growth::watch(request);
     } else if !tasks::serve(request) {
         payload(mailbox);
     }

@@ -1,16 +1,15 @@
-//! Guests that are started at once, each on a thread of its own: how long until they work, and what they take of memory
-//! beyond their RAM.
+//! Guests that are started at once, each on a thread of its own: how long until they work. Then as many idle ones, each in a
+//! process of its own: what these take of memory beyond the guests' RAM.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, mpsc};
 
-use procfs::process::Process;
-use vtax_scenarios::plan::{Backing, Experiment, PageSize};
+use vtax_scenarios::plan::{Backing, Experiment, Neighbour, PageSize, Work};
 use vtax_workloads::MAX_PARAMS;
 use vtax_workloads::abi::Op;
 use vtax_workloads::machine::RAM_BASE;
 
-use super::{ExperimentError, Outcome};
+use super::{ExperimentError, Outcome, guests};
 use crate::guest::Executor as _;
 use crate::guest::embedded::devices::Devices;
 use crate::guest::embedded::{self, Vm, VmConfig};
@@ -35,17 +34,20 @@ struct Shared {
     started: AtomicU64,
     /// A thread could not be had: nobody starts.
     aborted: AtomicBool,
-    /// Held until all guests were looked at.
+    /// Held until all guests work: how one ends must not be in the time of another.
     look: RwLock<()>,
 }
 
 /// Starts all guests and lets each answer one request.
-pub(super) fn repeat(rig: &Rig, experiment: &Experiment) -> Result<Outcome, ExperimentError> {
+pub(super) fn repeat(
+    rig: &Rig,
+    experiment: &Experiment,
+    seed: u64,
+) -> Result<Outcome, ExperimentError> {
     let memory = experiment.param("memory") / (2 << 20) * (2 << 20);
     let guests = experiment.param("guests");
-    let before = beyond_guests()?;
     let shared = Shared::default();
-    let (mut nanos, after) = std::thread::scope(|scope| {
+    let mut nanos = std::thread::scope(|scope| {
         let gate = shared.gate.write().unwrap_or_else(PoisonError::into_inner);
         let look = shared.look.write().unwrap_or_else(PoisonError::into_inner);
         let (answers, all) = mpsc::channel();
@@ -60,31 +62,29 @@ pub(super) fn repeat(rig: &Rig, experiment: &Experiment) -> Result<Outcome, Expe
         shared.aborted.store(spawned.is_err(), Ordering::Release);
         shared.started.store(now_raw_nanos(), Ordering::Release);
         drop(gate);
-        // Not to the channel's end: those who have answered keep their end of it while they wait to be looked at.
+        // Not to the channel's end: those who have answered keep their end of it while they wait for the others.
         let expected = usize::try_from(guests).unwrap_or(usize::MAX);
         let nanos: Result<Vec<u64>, ExperimentError> = all.iter().take(expected).collect();
-        let after = beyond_guests();
         drop(look);
         spawned.map_err(|source| ExperimentError::Io {
             what: "starting a thread for a guest",
             source,
         })?;
-        Ok::<_, ExperimentError>((nanos?, after?))
+        nanos
     })?;
     nanos.sort_unstable();
-    let more = after as f64 - before as f64;
     let median = nanos.get(nanos.len() / 2).copied().unwrap_or(0);
     Ok(Outcome {
         values: vec![
             ("first-instruction", median as f64),
             ("all-running", nanos.last().copied().unwrap_or(0) as f64),
-            ("vmm-memory", more / guests as f64),
+            ("vmm-memory", vmm_bytes(rig, guests, memory, seed)?),
         ],
         ..Outcome::default()
     })
 }
 
-/// A guest's thread. It sends its time, or why there is none, before it waits to be looked at.
+/// A guest's thread. It sends its time, or why there is none, before it waits for all others.
 fn one(
     rig: &Rig,
     address: u64,
@@ -139,17 +139,18 @@ fn one(
     }
 }
 
-/// Resident memory of this process in bytes, the RAM of these guests left out.
-fn beyond_guests() -> Result<u64, ExperimentError> {
-    let unreadable = |error: procfs::ProcError| ExperimentError::Io {
-        what: "reading /proc/self/smaps",
-        source: std::io::Error::other(error),
+/// What the VMM's process of an idle guest takes beyond the guest's RAM in bytes, the mean over as many as are started at
+/// once.
+fn vmm_bytes(rig: &Rig, guests: u64, memory: u64, seed: u64) -> Result<f64, ExperimentError> {
+    let plan = Neighbour {
+        count: u32::try_from(guests).unwrap_or(u32::MAX),
+        memory,
+        ..guests::of(Work::Idle)
     };
-    let maps = Process::myself().and_then(|process| process.smaps());
-    Ok(maps
-        .map_err(unreadable)?
-        .iter()
-        .filter(|map| map.address.0 < BASE || map.address.0 >= BASE + (1 << 44))
-        .filter_map(|map| map.extension.map.get("Rss"))
-        .sum())
+    let crowd = guests::start(rig, &[plan], seed)?;
+    let mut sum = 0;
+    for footprint in crowd.memory() {
+        sum += footprint?.overhead;
+    }
+    Ok(sum as f64 / guests as f64)
 }

@@ -8,6 +8,7 @@
 
 mod boot;
 mod energy;
+mod growth;
 mod guests;
 mod idle;
 mod isolation;
@@ -25,8 +26,10 @@ use vtax_scenarios::plan::{Experiment, ExperimentKind, Plan, child_seed};
 
 use crate::guest::Failure;
 use crate::guest::embedded::VmError;
+use crate::guest::embedded::devices::DeviceError;
 use crate::guest::mailbox::MailboxError;
 use crate::guest::ram::RamError;
+use crate::host::affinity::AffinityError;
 use crate::host::prepared::{KnobError, Prepared};
 use crate::host::root::ReadError;
 use crate::neighbours::CrowdError;
@@ -57,6 +60,22 @@ pub enum ExperimentError {
     /// A guest answered, but not as it should.
     #[error(transparent)]
     Mailbox(#[from] MailboxError),
+    /// A guest's devices could not be made, or one has stopped.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A thread cannot have its CPU.
+    #[error(transparent)]
+    Affinity(#[from] AffinityError),
+    /// A guest did something else than it was asked to.
+    #[error("{what}: {found} in the place of {wanted}")]
+    Unlike {
+        /// What.
+        what: &'static str,
+        /// How much it was.
+        found: u64,
+        /// How much it should have been.
+        wanted: u64,
+    },
     /// A thread or a file of the kernel.
     #[error("{what}: {source}")]
     Io {
@@ -131,12 +150,13 @@ pub fn repeat(
     stop: &AtomicBool,
 ) -> Result<Outcome, ExperimentError> {
     match experiment.kind {
-        ExperimentKind::Boot => boot::repeat(rig, experiment),
+        ExperimentKind::Boot => boot::repeat(rig, experiment, seed),
         ExperimentKind::Idle => idle::repeat(rig, experiment, stop),
         ExperimentKind::Weights => weights::repeat(rig, experiment, seed, stop),
         ExperimentKind::Quota => quota::repeat(rig, experiment, seed, stop),
         ExperimentKind::Isolation => isolation::repeat(rig, experiment, seed, stop),
         ExperimentKind::Ksm => ksm::repeat(rig, experiment, seed, host, stop),
+        ExperimentKind::Growth => growth::repeat(rig, experiment),
     }
 }
 

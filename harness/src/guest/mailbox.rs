@@ -4,7 +4,7 @@ use std::mem::offset_of;
 
 use vtax_workloads::abi::{self, LATENCY_SLOTS, Op, Status};
 use vtax_workloads::block::DiskTrouble;
-use vtax_workloads::machine::RAM_BASE;
+use vtax_workloads::machine::{MEMORY_TROUBLE, RAM_BASE};
 use vtax_workloads::network::NetTrouble;
 
 use super::ram::{Ram, RamError};
@@ -78,6 +78,9 @@ fn failure(code: u64) -> String {
         }
         code if code == NetTrouble::Device as u64 => {
             "the guest's network card does not answer as its specification says".to_owned()
+        }
+        MEMORY_TROUBLE => {
+            "the guest's memory device does not answer as its specification says".to_owned()
         }
         code => format!("the guest failed at its task (code {code})"),
     }

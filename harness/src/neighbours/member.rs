@@ -211,7 +211,8 @@ impl Member {
     pub fn progress(&self) -> Progress {
         Progress {
             units: self.page.get(Word::Units),
-            cpu_nanos: process_cpu_nanos(self.process()),
+            cpu_nanos: process_cpu_nanos(self.process())
+                .map(|own| own + self.page.get(Word::CpuNanos)),
             faults: self.page.get(Word::Faults),
             starts: self.page.get(Word::Starts),
             escapes: self.page.get(Word::Escapes),

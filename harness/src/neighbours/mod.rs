@@ -14,6 +14,7 @@ pub mod beside;
 mod content;
 pub mod footprint;
 mod guest;
+mod killed;
 pub mod member;
 mod page;
 pub mod process;
@@ -128,9 +129,9 @@ pub struct Around<'a> {
 pub struct Progress {
     /// Units of its work, in whole blocks of about 10 ms: iterations of its workload, or exits of a storm.
     pub units: u64,
-    /// CPU time of its process in nanoseconds; `None` once that is gone.
+    /// CPU time of its process in nanoseconds, and of those that it has killed on purpose; `None` once that is gone.
     pub cpu_nanos: Option<u64>,
-    /// Times that its guest died on purpose and was stopped by its VMM.
+    /// Times that its guest died on purpose and was stopped by its VMM, or was killed together with it.
     pub faults: u64,
     /// Times that its guest was started.
     pub starts: u64,
@@ -242,7 +243,7 @@ fn workload(work: Work, arena: u64, cache: u64) -> (&'static str, Vec<u64>) {
     const MOST: u64 = 4 << 30;
     let arena = arena.min(MOST);
     match work {
-        Work::Cpu => ("cpu-hash", Vec::new()),
+        Work::Cpu | Work::Killed => ("cpu-hash", Vec::new()),
         Work::Memory => ("mem-stream", vec![TRIAD, (arena - GAPS) / 3 / LINE * LINE]),
         Work::Cache => ("mem-random-update", vec![arena.min(cache) / LINE * LINE]),
         Work::Io => ("block-random", vec![READ, DEPTH, BLOCK_4_KIB]),

@@ -15,12 +15,14 @@ const BYTES: usize = 4096;
 pub(super) enum Word {
     /// Units of work.
     Units = 0,
-    /// Guests that died on purpose.
+    /// Guests that died on purpose, or were killed.
     Faults = 1,
     /// Guests that were started.
     Starts = 2,
     /// Accesses beyond a guest's memory that had an effect.
     Escapes = 3,
+    /// CPU time of processes that were killed on purpose, in nanoseconds.
+    CpuNanos = 4,
 }
 
 /// The page, mapped.

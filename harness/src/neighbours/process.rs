@@ -4,9 +4,11 @@ use std::io::{BufRead as _, Read as _, Write as _};
 use std::process::ExitCode;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use vtax_scenarios::plan::Work;
 
 use super::Orders;
 use super::guest::{Life, LifeError};
+use super::killed::{self, KilledError};
 use super::page::Page;
 use crate::host::affinity::Pinned;
 
@@ -36,6 +38,8 @@ enum NeighbourError {
     Affinity(#[from] crate::host::affinity::AffinityError),
     #[error(transparent)]
     Life(#[from] LifeError),
+    #[error(transparent)]
+    Killed(#[from] KilledError),
 }
 
 /// Lives as a neighbour until its parent closes its stdin or is gone.
@@ -48,6 +52,7 @@ pub fn run() -> ExitCode {
     let lacking = match &error {
         NeighbourError::Affinity(_) | NeighbourError::Host { .. } => true,
         NeighbourError::Life(error) => error.is_lack(),
+        NeighbourError::Killed(error) => error.is_lack(),
         NeighbourError::Orders(_) => false,
     };
     // Nobody is left to tell where this fails.
@@ -77,18 +82,19 @@ fn live() -> Result<std::convert::Infallible, NeighbourError> {
     }
     let _pinned = orders.cpu.map(|cpu| Pinned::to(&[cpu])).transpose()?;
     let page = Page::of(std::io::stdout()).map_err(host("mapping the page of counts"))?;
-    let mut life = Life::new(&orders, &page)?;
     let mut announced = false;
-    Err(life
-        .go_on(&mut || {
-            if !announced {
-                announced = true;
-                end_with_stdin()?;
-                writeln!(std::io::stderr(), "{READY}")?;
-            }
-            Ok(())
-        })
-        .into())
+    let mut ready = || {
+        if !announced {
+            announced = true;
+            end_with_stdin()?;
+            writeln!(std::io::stderr(), "{READY}")?;
+        }
+        Ok(())
+    };
+    if orders.plan.work == Work::Killed {
+        return Ok(killed::go_on(&orders, &page, &mut ready)?);
+    }
+    Err(Life::new(&orders, &page)?.go_on(&mut ready).into())
 }
 
 /// One line, and not a byte more: what follows is the parent's silence.

@@ -8,13 +8,14 @@ const SECOND: u64 = 1_000_000_000;
 
 impl ExperimentKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Boot,
         Self::Idle,
         Self::Weights,
         Self::Quota,
         Self::Isolation,
         Self::Ksm,
+        Self::Growth,
     ];
 
     /// What is known of it.
@@ -27,6 +28,7 @@ impl ExperimentKind {
             Self::Quota => &QUOTA,
             Self::Isolation => &ISOLATION,
             Self::Ksm => &KSM,
+            Self::Growth => &GROWTH,
         }
     }
 }
@@ -70,10 +72,11 @@ static BOOT: Entry = Entry {
             name: "vmm-memory",
             unit: Unit::Bytes,
             scale: Scale::Linear,
-            help: "Memory of the process that each guest adds beyond its RAM.",
+            help: "Memory that the VMM of an idle guest takes beyond its RAM, each guest in a process of its own: private pages and \
+                   its share of others (PSS), the mean over guests.",
         },
     ],
-    nanos: |experiment| SECOND / 50 + experiment.param("guests") * (SECOND / 300),
+    nanos: |experiment| SECOND / 50 + experiment.param("guests") * (SECOND / 100),
 };
 
 static IDLE: Entry = Entry {
@@ -318,5 +321,81 @@ static KSM: Entry = Entry {
         SECOND / 2
             + pages * 60_000
             + pages / experiment.param("pages-to-scan").max(1) * 6 * experiment.param("sleep")
+    },
+};
+
+static GROWTH: Entry = Entry {
+    name: "growth",
+    help: "A running guest of two vCPUs that is given memory by virtio-mem and gives it back: one vCPU plugs the blocks and \
+           writes every page, the other goes on with its own work on its own memory.",
+    params: &[
+        Param {
+            name: "memory",
+            help: "RAM before it grows, a multiple of 2 MiB.",
+            kind: ParamKind::Bytes,
+            default: 64 << 20,
+            min: 32 << 20,
+            max: 128 << 30,
+        },
+        Param {
+            name: "growth",
+            help: "What it is given on top, a multiple of 2 MiB.",
+            kind: ParamKind::Bytes,
+            default: 64 << 20,
+            min: 2 << 20,
+            max: 128 << 30,
+        },
+        Param {
+            name: "backing",
+            help: "Host pages behind all of it: 4 KiB each, or transparent huge pages.",
+            kind: ParamKind::Choice(&["4k", "thp"]),
+            default: 0,
+            min: 0,
+            max: 1,
+        },
+    ],
+    metrics: &[
+        Metric {
+            name: "usable",
+            unit: Unit::Nanos,
+            scale: Scale::Log,
+            help: "From the host's request until the guest has plugged all of the memory and written a word of each 4 KiB page: \
+                   by then the host has given it every page.",
+        },
+        Metric {
+            name: "plugged",
+            unit: Unit::Nanos,
+            scale: Scale::Log,
+            help: "From the host's request until the device has plugged the last block; no page is there by then.",
+        },
+        Metric {
+            name: "pause",
+            unit: Unit::Nanos,
+            scale: Scale::Log,
+            help: "The longest gap that the other vCPU sees while the guest grows and shrinks: on a CPU of its own it writes a \
+                   word of one page after the other in up to 15 MiB, and takes the time of each step by its TSC.",
+        },
+        Metric {
+            name: "calm",
+            unit: Unit::Nanos,
+            scale: Scale::Log,
+            help: "The longest gap that it sees in as long a time without any change: what of the pause is the host's own.",
+        },
+        Metric {
+            name: "shrunk",
+            unit: Unit::Nanos,
+            scale: Scale::Log,
+            help: "From the host's request until the device has unplugged the last block and given its pages back.",
+        },
+        Metric {
+            name: "returned",
+            unit: Unit::Share,
+            scale: Scale::Linear,
+            help: "What the guest's resident memory loses when it shrinks, as a share of what it was given.",
+        },
+    ],
+    nanos: |experiment| {
+        // A page takes a fault, in the guest's way to its memory too, and the calm stretch takes as long again.
+        SECOND / 10 + (experiment.param("growth") >> 12) * 12_000
     },
 };

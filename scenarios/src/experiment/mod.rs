@@ -30,6 +30,8 @@ pub enum ExperimentKind {
     Isolation,
     /// Like guests whose equal pages are merged.
     Ksm,
+    /// A guest that is given memory while it runs.
+    Growth,
 }
 
 /// What is known of a kind.

@@ -36,11 +36,13 @@ pub enum Work {
     ExitStorm,
     /// Reads and writes beyond the end of its memory; its process starts it anew each `period`.
     Wild,
+    /// Computes as `cpu` does; its process is killed by SIGKILL, and another started, each `period`.
+    Killed,
 }
 
 impl Work {
     /// All of them, in the order of their description.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Cpu,
         Self::Memory,
         Self::Cache,
@@ -50,6 +52,7 @@ impl Work {
         Self::TripleFault,
         Self::ExitStorm,
         Self::Wild,
+        Self::Killed,
     ];
 
     /// As a scenario names it.
@@ -65,13 +68,14 @@ impl Work {
             Self::TripleFault => "triple-fault",
             Self::ExitStorm => "exit-storm",
             Self::Wild => "wild",
+            Self::Killed => "killed",
         }
     }
 
-    /// Whether its guest ends by a fault on purpose, again and again.
+    /// Whether its guest dies on purpose, again and again, and is started anew.
     #[must_use]
-    pub const fn faults(self) -> bool {
-        matches!(self, Self::TripleFault | Self::Wild)
+    pub const fn dies(self) -> bool {
+        matches!(self, Self::TripleFault | Self::Wild | Self::Killed)
     }
 
     /// Whether it leaves most of each page of its memory as it was filled.
@@ -141,7 +145,7 @@ pub struct Neighbour {
     pub content: Option<Content>,
     /// The disk of an `io` neighbour.
     pub disk: NeighbourDisk,
-    /// From one start of a guest that faults to the next, in nanoseconds.
+    /// From one start of a guest that dies on purpose to the next, in nanoseconds.
     pub period_nanos: u64,
 }
 

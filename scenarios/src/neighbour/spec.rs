@@ -241,7 +241,7 @@ fn neighbour(spec: &NeighbourSpec, errors: &mut Diagnostics) -> Option<Neighbour
         work,
         errors,
     );
-    only_for(&spec.period, "period", work.faults(), work, errors);
+    only_for(&spec.period, "period", work.dies(), work, errors);
     only_for(&spec.content, "content", work.keeps_content(), work, errors);
     let mergeable = value(&spec.mergeable, false);
     if mergeable
@@ -301,7 +301,7 @@ fn only_for<T>(given: &Given<T>, key: &str, suits: bool, work: Work, errors: &mu
     };
     let works = Work::ALL.into_iter().filter(|work| match key {
         "content" => work.keeps_content(),
-        "period" => work.faults(),
+        "period" => work.dies(),
         _ => *work == Work::Io,
     });
     let works: Vec<String> = works.map(|work| format!("\"{}\"", work.name())).collect();

@@ -24,6 +24,7 @@ pub struct EmbeddedVcpu<'a> {
     ram: &'a Ram,
     devices: &'a Devices,
     watch: Option<Arc<Slot>>,
+    patience: Duration,
     exits: Exits,
 }
 
@@ -57,6 +58,7 @@ impl<'a> EmbeddedVcpu<'a> {
             ram,
             devices,
             watch: None,
+            patience: PATIENCE,
             exits: Exits::default(),
         }
     }
@@ -72,6 +74,11 @@ impl<'a> EmbeddedVcpu<'a> {
     /// Puts the vCPU under the watch of the thread that will run it.
     pub fn watched(&mut self, slot: Arc<Slot>) {
         self.watch = Some(slot);
+    }
+
+    /// How long a request may take from now on, where [`PATIENCE`] is too short.
+    pub fn patient(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Enters the guest until something happens.
@@ -163,7 +170,7 @@ impl<'a> EmbeddedVcpu<'a> {
             Stop::Shutdown => GuestFault::TripleFault { rip, cr2 },
             Stop::Internal(what) => GuestFault::Internal { what, rip, cr2 },
             Stop::Done | Stop::Answered | Stop::Signal => GuestFault::Hang {
-                seconds: PATIENCE.as_secs(),
+                seconds: self.patience.as_secs(),
                 exits,
                 rip,
                 cr2,
@@ -193,7 +200,7 @@ fn memory_answer(answered: bool, address: u64, write: bool) -> Stop {
 impl Executor for EmbeddedVcpu<'_> {
     fn execute(&mut self) -> Result<Completion, Failure> {
         if let Some(watch) = &self.watch {
-            watch.arm(PATIENCE);
+            watch.arm(self.patience);
         }
         let mut completion = Completion::Clean;
         let start = self.exits;

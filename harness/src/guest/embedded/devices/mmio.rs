@@ -43,8 +43,28 @@ pub struct Identity {
     pub id: u32,
     /// Features on offer, the common ones included.
     pub features: u64,
-    /// The configuration space; it never changes.
-    pub config: Vec<u8>,
+    /// The configuration space.
+    pub config: Arc<dyn Configuration>,
+}
+
+/// What a driver reads behind the registers. It is the device's alone to write.
+pub trait Configuration: Send + Sync + std::fmt::Debug {
+    /// All of it, as it stands.
+    fn bytes(&self) -> Vec<u8>;
+
+    /// Another number whenever several reads may have met a change in between (virtio 1.2, 2.5.3).
+    fn generation(&self) -> u32;
+}
+
+/// One that never changes.
+impl Configuration for Vec<u8> {
+    fn bytes(&self) -> Self {
+        self.clone()
+    }
+
+    fn generation(&self) -> u32 {
+        0
+    }
 }
 
 /// A device's registers.
@@ -132,9 +152,10 @@ impl<L: Lane> Transport<L> {
     pub fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
         if let Some(start) = offset.checked_sub(register::VIRTIO_MMIO_CONFIG.into()) {
+            let all = self.identity.config.bytes();
             let config = usize::try_from(start)
                 .ok()
-                .and_then(|start| self.identity.config.get(start..))
+                .and_then(|start| all.get(start..))
                 .unwrap_or_default();
             for (byte, value) in data.iter_mut().zip(config) {
                 *byte = *value;
@@ -179,6 +200,7 @@ impl<L: Lane> Transport<L> {
                 registers.status | VIRTIO_CONFIG_S_NEEDS_RESET
             }
             register::VIRTIO_MMIO_STATUS => registers.status,
+            register::VIRTIO_MMIO_CONFIG_GENERATION => self.identity.config.generation(),
             // No shared memory: its length and base are all ones (4.2.2).
             register::VIRTIO_MMIO_SHM_LEN_LOW..=register::VIRTIO_MMIO_SHM_BASE_HIGH => u32::MAX,
             _ => 0,

@@ -3,7 +3,8 @@
 //! ```text
 //! MMIO at DEVICES_PHYSICAL + page ─┬─ 0: nothing (every read is 0, every write is dropped)
 //!                                  ├─ 1: virtio-blk ──► its registers (mmio) ──► I/O threads (worker) ──► disk
-//!                                  └─ 2: virtio-net ──► likewise, or the kernel (vhost-net) ──► tap
+//!                                  ├─ 2: virtio-net ──► likewise, or the kernel (vhost-net) ──► tap
+//!                                  └─ 3: virtio-mem ──► likewise ──► part of guest RAM
 //! ```
 //!
 //! A kick does not come this way: KVM signals the I/O thread (ioeventfd), and an I/O thread interrupts the guest without
@@ -16,6 +17,7 @@ pub mod ata;
 pub mod blk;
 pub mod disk;
 pub mod filter;
+pub mod mem;
 pub mod memory;
 pub mod mmio;
 pub mod net;
@@ -38,7 +40,7 @@ use std::{fmt, io};
 use kvm_bindings::kvm_irq_routing_entry;
 use kvm_ioctls::{IoEventAddress, VmFd};
 use vtax_workloads::machine::{
-    DEVICE_BLOCK, DEVICE_NET, DEVICE_NOTHING, DEVICES_PHYSICAL, VECTOR_DEVICE,
+    DEVICE_BLOCK, DEVICE_MEMORY, DEVICE_NET, DEVICE_NOTHING, DEVICES_PHYSICAL, VECTOR_DEVICE,
 };
 
 use super::{VmError, interrupts, kvm};
@@ -46,6 +48,7 @@ use crate::guest::ram::Ram;
 use ata::Ata;
 use blk::BlockConfig;
 use disk::Disk;
+use mem::{Mem, MemConfig};
 use memory::{GuestMemory, MemoryError};
 use mmio::{QUEUE_NOTIFY, Transport};
 use net::vhost::VhostError;
@@ -101,6 +104,8 @@ pub struct DevicesConfig {
     pub net: Option<NetConfig>,
     /// A disk as an emulated ATA drive.
     pub ata: Option<Arc<Disk>>,
+    /// Memory that comes and goes, as virtio-mem.
+    pub mem: Option<MemConfig>,
 }
 
 /// All devices of a guest.
@@ -109,6 +114,7 @@ pub struct Devices {
     block: Option<Transport<Worker>>,
     net: Option<Box<dyn Virtio>>,
     ata: Option<Ata>,
+    mem: Option<Mem>,
 }
 
 /// A virtio device, whoever serves its queues.
@@ -156,7 +162,16 @@ impl Devices {
         };
         let ata = config.ata.as_ref().map(|disk| Ata::new(Arc::clone(disk)));
         let ata = ata.transpose().map_err(DeviceError::Ata)?;
-        Ok(Self { block, net, ata })
+        let mem = match &config.mem {
+            Some(mem) => Some(Mem::new(mem, ram, GuestMemory::of(ram)?)?),
+            None => None,
+        };
+        Ok(Self {
+            block,
+            net,
+            ata,
+            mem,
+        })
     }
 
     /// Whether they interrupt the guest, which then needs an interrupt controller.
@@ -215,6 +230,12 @@ impl Devices {
         Ok(())
     }
 
+    /// The memory that comes and goes, where there is any.
+    #[must_use]
+    pub fn mem(&self) -> Option<&Mem> {
+        self.mem.as_ref()
+    }
+
     /// What happened on the queues of the disk so far.
     #[must_use]
     pub fn block_counts(&self) -> Vec<Counts> {
@@ -240,11 +261,17 @@ impl Devices {
             name: "virtio-blk",
             device,
         });
-        block.chain(self.net.iter().map(|device| Placed {
+        let net = self.net.iter().map(|device| Placed {
             page: DEVICE_NET,
             name: "virtio-net",
             device: &**device,
-        }))
+        });
+        let mem = self.mem.iter().map(|device| Placed {
+            page: DEVICE_MEMORY,
+            name: "virtio-mem",
+            device: &device.transport,
+        });
+        block.chain(net).chain(mem)
     }
 
     /// Answers a read of guest-physical memory; false where there is no device.

@@ -145,6 +145,12 @@ impl Condition {
             .fetch_or(VIRTIO_MMIO_INT_CONFIG, Ordering::Relaxed);
     }
 
+    /// The configuration space has changed (virtio 1.2, 2.3).
+    pub fn changed_configuration(&self) {
+        self.interrupt
+            .fetch_or(VIRTIO_MMIO_INT_CONFIG, Ordering::Relaxed);
+    }
+
     /// The driver has reset the device.
     pub fn reset(&self) {
         self.needs_reset.store(false, Ordering::Release);

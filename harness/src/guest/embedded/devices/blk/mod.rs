@@ -95,7 +95,7 @@ pub fn identity(disk: &Disk, queues: u16) -> Identity {
     Identity {
         id: VIRTIO_ID_BLOCK,
         features,
-        config,
+        config: Arc::new(config),
     }
 }
 

@@ -90,7 +90,7 @@ pub fn identity(address: Address) -> Identity {
             | 1 << VIRTIO_NET_F_MAC
             | 1 << VIRTIO_NET_F_MTU
             | 1 << VIRTIO_NET_F_STATUS,
-        config,
+        config: Arc::new(config),
     }
 }
 
