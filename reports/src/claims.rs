@@ -156,13 +156,18 @@ impl Suite {
     /// What may be said of all verdicts together, in one sentence.
     #[must_use]
     pub fn promise(&self) -> String {
-        format!(
-            "{} intervals are tested together, a number that was settled before anything was measured; each has confidence \
-             {} % (Bonferroni), so that with probability {} % or more no verdict here is wrong.",
-            self.intervals,
-            (self.confidence * 1e6).round() / 1e4,
-            self.family_confidence * 100.0
-        )
+        let each = (self.confidence * 1e6).round() / 1e4;
+        let all = self.family_confidence * 100.0;
+        match self.intervals {
+            0 => "No interval is tested: nothing here can be.".to_owned(),
+            1 => format!(
+                "One interval is tested, with confidence {each} %: with probability {all} % or more the verdict is not wrong."
+            ),
+            number => format!(
+                "{number} intervals are tested together, a number that was settled before anything was measured; each has \
+                 confidence {each} % (Bonferroni), so that with probability {all} % or more no verdict here is wrong."
+            ),
+        }
     }
 }
 
@@ -320,6 +325,20 @@ mod tests {
             let wrong = number as f64 * (1.0 - confidence(number));
             assert!((wrong - 0.05).abs() < 1e-12, "{number}: {wrong}");
         }
+    }
+
+    #[test]
+    fn the_promise_says_how_many_intervals_there_are() {
+        let promise = |number| suite(&vec![Verdict::Holds; number]).promise();
+        assert!(promise(0).starts_with("No interval"));
+        let one = "One interval is tested, with confidence 95 %";
+        assert!(promise(1).starts_with(one), "{}", promise(1));
+        let several = promise(20);
+        assert!(several.starts_with("20 intervals"), "{several}");
+        assert!(
+            several.contains("confidence 99.75 % (Bonferroni)"),
+            "{several}"
+        );
     }
 
     /// Suites of twelve claims, each about a mean of six values: how many have no interval that misses its truth.

@@ -77,8 +77,11 @@ fn results(
     let cut_short = record.interrupted || record.finished.is_none();
     let judgements: Vec<Judgement> = measured
         .iter()
-        .map(|measured| verdict::judge(measured, record.plan.claim.ratio, nested_under, cut_short))
-        .map(|judgement| verdict::aside(judgement, &record.plan.claim.form))
+        .map(|measured| {
+            let claim = &record.plan.claim;
+            let judgement = verdict::judge(measured, claim.ratio, nested_under, cut_short);
+            verdict::aside(judgement, &claim.form, measured)
+        })
         .collect();
     let compared: Vec<Compared<'_>> = record
         .plan

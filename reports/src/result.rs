@@ -176,13 +176,14 @@ pub struct MetricResult {
     pub name: String,
     /// Its unit.
     pub unit: Unit,
-    /// With its interval over repetitions; `None` with fewer than two of them, or of a quantity that has none.
+    /// With its interval over repetitions, or over attempts of forbidden events; `None` with too few of them, or of a quantity
+    /// that has none.
     pub interval: Option<Interval>,
     /// The smallest repetition's value.
     pub min: Option<f64>,
     /// The largest repetition's value.
     pub max: Option<f64>,
-    /// Repetitions that have a value.
+    /// Repetitions that have a value; of forbidden events the attempts.
     pub repetitions: u32,
     /// Why this host has no such metric, where it has not.
     pub unavailable: Option<String>,

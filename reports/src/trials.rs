@@ -13,11 +13,11 @@ pub struct Trial {
     pub metric: String,
     /// For a point of a time series: nanoseconds since the repetition began. `None`: the repetition's value.
     pub at_nanos: Option<u64>,
-    /// The value in the metric's unit; of a forbidden event 1 where it happened, 0 where not.
+    /// The value in the metric's unit; of an attempt at a forbidden event 1 where it happened, 0 where not.
     pub value: f64,
 }
 
-/// The values of a metric, one for each repetition, in order.
+/// The values of a metric, one for each repetition, or for each attempt at a forbidden event, in order.
 pub(crate) fn values(trials: &[Trial], experiment: &Experiment, metric: &str) -> Vec<f64> {
     of(trials, experiment, metric)
         .filter(|trial| trial.at_nanos.is_none())

@@ -342,3 +342,25 @@ fn cpu_time_that_was_not_counted_is_the_reason_and_no_lack_of_boots() {
         &["CPU time per unit of work", "holds."],
     );
 }
+
+#[test]
+fn the_cells_own_shares_of_native_have_no_verdict_and_no_claim_beside_them() {
+    // Intervals on both sides of the 97 % that a scenario without a claim about shares of native has.
+    let mut run = planted(&[(1.5, 0.0)], What::Rate, Bound::AtLeast(1.2));
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    for block in run.samples.iter_mut().filter(|it| it.side == Side::Guest) {
+        let noise: f64 = 0.1 * random.sample::<f64, _>(StandardNormal);
+        block.ticks = whole(1.03 * block.ticks as f64 * noise.exp());
+    }
+    let results = run.results();
+    for cell in &results.cells {
+        let ratio = cell.ratio.unwrap();
+        assert!(ratio.low < 0.97 && ratio.high > 0.97, "{ratio:?}");
+        assert_eq!(cell.verdict, Verdict::Cost, "{}", cell.reason);
+        assert!(cell.reason.contains("decides nothing"), "{}", cell.reason);
+    }
+    let mut report = fixture::run();
+    (report.record, report.samples) = (run.record, run.samples);
+    let page = vtax_reports::html::render(&report, &results).unwrap();
+    assert!(page.contains("id=\"ratios\"") && !page.contains("The dashed line is the claim"));
+}

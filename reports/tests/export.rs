@@ -80,3 +80,19 @@ fn a_hostile_label_stays_text() {
     let row = rows.records().next().unwrap().unwrap();
     assert_eq!(row[2], results.cells[0].label);
 }
+
+#[test]
+fn a_suite_s_table_says_why_where_it_has_no_certain_figure() {
+    let text = terminal::claims(&fixture::suite(), 120, false);
+    for line in [
+        "huge-pages-2m: This host has 0 free pages of 2 MiB and the cells need 128: echo 128 > /proc/sys/vm/nr_hugepages",
+        "exits: Three costs measured, and nothing that could be compared with native.",
+        "pinning-jitter: The figure of “Pinning a guest's vCPUs",
+    ] {
+        assert!(
+            text.lines().any(|it| it.starts_with(line)),
+            "{line}: {text}"
+        );
+    }
+    assert!(!text.contains("idle-cost: "), "{text}");
+}

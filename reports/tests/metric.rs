@@ -195,3 +195,16 @@ fn forbidden_events_are_counted_by_the_attempt() {
         &["isolation 0 had no attempt"],
     );
 }
+
+#[test]
+fn a_report_without_cells_has_no_empty_sections() {
+    let run = memory(&[LOW]);
+    let page = vtax_reports::html::render(&run, &whole(&run)).unwrap();
+    assert!(
+        page.contains("id=\"experiments\""),
+        "its experiments are there"
+    );
+    for section in ["id=\"cells\"", "id=\"noise\"", "id=\"ratios\""] {
+        assert!(!page.contains(section), "{section}");
+    }
+}

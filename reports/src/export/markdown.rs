@@ -53,7 +53,7 @@ fn experiments(text: &mut String, results: &Results) {
     if results.experiments.is_empty() {
         return;
     }
-    text.push_str("\n| experiment | metric | figure | repetitions |\n");
+    text.push_str("\n| experiment | metric | figure | values |\n");
     text.push_str("| :--- | :--- | ---: | ---: |\n");
     for experiment in &results.experiments {
         for metric in &experiment.metrics {

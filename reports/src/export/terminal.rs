@@ -7,7 +7,7 @@ use comfy_table::{
 
 use super::figures::{NONE, Outcome, cost, figure, floor, percent_interval, quantity};
 use crate::claims::{Line, Suite};
-use crate::result::{CellResult, Results, SideSummary};
+use crate::result::{CellResult, Results, SideSummary, Verdict};
 
 /// Below this many columns the two sides' figures move under the cell's label.
 const ROOMY: u16 = 110;
@@ -39,7 +39,7 @@ pub fn table(results: &Results, width: u16, colours: bool) -> String {
     finished(table, colours)
 }
 
-/// The table of a suite of claims.
+/// The table of a suite of claims, and below it a line for each that the table says nothing certain of: why.
 #[must_use]
 pub fn claims(suite: &Suite, width: u16, colours: bool) -> String {
     let mut table = new_table(&["claim", "figure", "must be", "verdict"], width);
@@ -49,7 +49,14 @@ pub fn claims(suite: &Suite, width: u16, colours: bool) -> String {
             table.add_row(line(&format!("  {}", part.words), part));
         }
     }
-    finished(table, colours)
+    let mut text = finished(table, colours);
+    for claim in &suite.claims {
+        let whole = &claim.whole;
+        if whole.finding.is_none() || whole.verdict == Verdict::Undecided {
+            text += &format!("\n{}: {}", printable(&claim.id), printable(&whole.sentence));
+        }
+    }
+    text
 }
 
 fn line(name: &str, line: &Line) -> Vec<Cell> {
@@ -68,7 +75,7 @@ fn line(name: &str, line: &Line) -> Vec<Cell> {
 /// The table of all metrics of experiments; `None` where there are none.
 #[must_use]
 pub fn experiments(results: &Results, width: u16, colours: bool) -> Option<String> {
-    let mut table = new_table(&["experiment", "metric", "figure", "repetitions"], width);
+    let mut table = new_table(&["experiment", "metric", "figure", "values"], width);
     for experiment in &results.experiments {
         for metric in &experiment.metrics {
             let show = |value| quantity(value, metric.unit);

@@ -1,11 +1,14 @@
 //! The forest plot: every ratio with its interval and noise floor against the threshold.
 
+use vtax_scenarios::plan::Form;
+
 use super::attention::by_worry;
 use super::head::trimmed;
 use super::scale::{Axis, Tick, place};
 use super::words::{Badge, confidence, ends, share};
 use crate::export::figures::{NONE, floor, percent_interval};
 use crate::result::{CellResult, Interval, Results};
+use crate::store::Run;
 use crate::verdict::words;
 
 /// Most rows; the table of all cells has the others.
@@ -18,6 +21,8 @@ pub(super) struct Forest<'a> {
     pub rows: Vec<Row<'a>>,
     /// Measured cells that are not among `rows`.
     pub more: usize,
+    /// Whether the claim is about these ratios, so that its threshold belongs beside them.
+    pub claimed: bool,
     pub ticks: Vec<Tick>,
     pub threshold: String,
     pub threshold_label: String,
@@ -46,7 +51,7 @@ pub(super) struct Row<'a> {
 
 impl<'a> Forest<'a> {
     /// The plot of the measured cells: in plan order where they fit, else the most worrying of them.
-    pub fn new(results: &'a Results) -> Self {
+    pub fn new(run: &Run, results: &'a Results) -> Self {
         let measured = |cells: Vec<&'a CellResult>| -> Vec<(&'a CellResult, Interval)> {
             cells
                 .into_iter()
@@ -69,6 +74,7 @@ impl<'a> Forest<'a> {
             clipped: rows.iter().any(|row| row.beyond_low || row.beyond_high),
             rows,
             more,
+            claimed: run.record.plan.claim.form == Form::Share,
             ticks: axis
                 .ticks(6)
                 .into_iter()

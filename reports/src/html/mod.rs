@@ -77,7 +77,7 @@ pub fn render(run: &Run, results: &Results) -> Result<String, HtmlError> {
         script_hash: hash(SCRIPT),
         head: head::Head::new(run, results),
         attention: attention::Attention::new(results),
-        forest: forest::Forest::new(results),
+        forest: forest::Forest::new(run, results),
         curves: curves::Curves::new(run, results),
         matrix: matrix::Matrix::new(results),
         account: ledger::Account::new(run, results),

@@ -3,7 +3,7 @@
 use vtax_scenarios::plan::{Bound, Form, Unit};
 
 use super::headline::nested;
-use super::{Judgement, words};
+use super::{Judgement, Measured, remarks, words};
 use crate::record::RunRecord;
 use crate::result::{Finding, Headline, Interval, Verdict};
 
@@ -19,15 +19,18 @@ pub(crate) fn position(interval: &Interval, bound: Bound) -> Verdict {
     }
 }
 
-/// A cell whose own share of native decides nothing, since the claim is about something else.
-pub(crate) fn aside(judgement: Judgement, form: &Form) -> Judgement {
-    let decided = matches!(judgement.verdict, Verdict::Holds | Verdict::Refuted);
-    if *form == Form::Share || !decided {
+/// A cell whose own share of native decides nothing, since the claim is about something else: wherever it lies, it has no
+/// verdict. What is amiss with the cell keeps its own.
+pub(crate) fn aside(judgement: Judgement, form: &Form, measured: &Measured<'_>) -> Judgement {
+    let has_share = measured.not_measured.is_none() && measured.ratio.is_some();
+    let beside = has_share && judgement.anomaly.is_none() && judgement.verdict != Verdict::Cost;
+    if *form == Form::Share || !beside {
         return judgement;
     }
+    let reason = "The claim is not about shares of native: this one decides nothing.";
     Judgement {
         verdict: Verdict::Cost,
-        reason: "The claim is not about shares of native: this one decides nothing.".to_owned(),
+        reason: reason.to_owned() + &remarks(measured),
         ..judgement
     }
 }

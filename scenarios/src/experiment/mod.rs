@@ -86,7 +86,8 @@ pub enum Scale {
     Log,
     /// Quantities that may be 0 or less: t interval of the values.
     Linear,
-    /// Forbidden events, of which a repetition has one or none: the exact binomial interval of their probability.
+    /// Forbidden events: the exact binomial interval of their probability. The unit is the attempt, of which a repetition may
+    /// make many: each brings a value, 1 where the event happened and 0 where not.
     Events,
 }
 
