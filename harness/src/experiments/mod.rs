@@ -7,6 +7,7 @@
 //! Repetitions of all experiments take turns, so that drift of the host reaches all alike.
 
 mod boot;
+mod density;
 mod energy;
 mod growth;
 mod guests;
@@ -40,7 +41,7 @@ use crate::neighbours::CrowdError;
 use crate::neighbours::footprint::FootprintError;
 use crate::notebook::Notebook;
 use crate::progress::Progress;
-use crate::rig::Rig;
+use crate::rig::{Rig, RigError};
 
 /// Why an experiment is over before its time.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,9 @@ pub enum ExperimentError {
     /// A guest's devices could not be made, or one has stopped.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The small guest that is measured.
+    #[error(transparent)]
+    Rig(#[from] RigError),
     /// A thread cannot have its CPU.
     #[error(transparent)]
     Affinity(#[from] AffinityError),
@@ -130,7 +134,7 @@ impl ExperimentError {
 pub struct Outcome {
     /// The metrics' values, in their units.
     pub values: Vec<(&'static str, f64)>,
-    /// Points of time series: metric, nanoseconds since the repetition began, value.
+    /// Points of series: metric, nanoseconds since the repetition began (or what else the kind's series go over), value.
     pub series: Vec<(&'static str, u64, f64)>,
     /// Metrics that this host does not have: why.
     pub unavailable: Vec<(&'static str, String)>,
@@ -154,6 +158,7 @@ pub fn repeat(
         ExperimentKind::Isolation => isolation::repeat(rig, experiment, stop),
         ExperimentKind::Ksm => ksm::repeat(rig, experiment, host, stop),
         ExperimentKind::Growth => growth::repeat(rig, experiment),
+        ExperimentKind::Density => density::repeat(rig, experiment, stop),
     }
 }
 
