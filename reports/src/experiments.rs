@@ -40,9 +40,14 @@ fn result(
     all: &[Trial],
 ) -> MetricResult {
     let mut values = trials::values(all, experiment, metric.name);
-    let interval = interval(&values, metric.scale, experiment.confidence);
-    values.sort_unstable_by(f64::total_cmp);
     let unavailable = record.metrics_unavailable.get(&experiment.id);
+    let unavailable = unavailable.and_then(|reasons| reasons.get(metric.name).cloned());
+    // Where some repetitions brought none, those that did are not all alike: they would tell of themselves alone.
+    let interval = match unavailable {
+        Some(_) => None,
+        None => interval(&values, metric.scale, experiment.confidence),
+    };
+    values.sort_unstable_by(f64::total_cmp);
     MetricResult {
         name: metric.name.to_owned(),
         unit: metric.unit,
@@ -50,7 +55,7 @@ fn result(
         min: values.first().copied(),
         max: values.last().copied(),
         repetitions: u32::try_from(values.len()).unwrap_or(u32::MAX),
-        unavailable: unavailable.and_then(|reasons| reasons.get(metric.name).cloned()),
+        unavailable,
     }
 }
 

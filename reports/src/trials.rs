@@ -11,7 +11,8 @@ pub struct Trial {
     pub repetition: u32,
     /// The metric's name.
     pub metric: String,
-    /// For a point of a time series: nanoseconds since the repetition began. `None`: the repetition's value.
+    /// For a point of a series: nanoseconds since the repetition began, or the number that the kind's series go over
+    /// instead. `None`: the repetition's value.
     pub at_nanos: Option<u64>,
     /// The value in the metric's unit; of an attempt at a forbidden event 1 where it happened, 0 where not.
     pub value: f64,

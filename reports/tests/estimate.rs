@@ -11,6 +11,7 @@ use vtax_reports::counters::CounterLog;
 use vtax_reports::record::{Marks, NotMeasured, RunRecord, Sample, Side};
 use vtax_reports::result::{Results, Verdict};
 use vtax_reports::store::LatencyLog;
+use vtax_reports::trials::Trial;
 use vtax_scenarios::plan::{Cell, ClaimOver};
 
 /// The results of a run in which nothing was counted.
@@ -534,4 +535,36 @@ fn the_same_run_gives_the_same_results_on_any_number_of_threads() {
     let again = pool.install(|| estimate(&run.record, &run.samples, &run.latencies));
     assert_eq!(once, again);
     assert_eq!(once.cells.len(), run.record.plan.cells.len());
+}
+
+#[test]
+fn a_metric_that_some_repetitions_could_not_have_has_no_interval() {
+    let text = "schema = 1\nname = \"crowd\"\n[[experiment]]\nkind = \"density\"\n";
+    let loaded = vtax_scenarios::parse("crowd.toml", text, &Default::default()).unwrap();
+    let mut record = fixture::record();
+    record.plan.experiments = loaded.plan.experiments;
+    let metrics = ["guests-3", "guests-10"];
+    let trials: Vec<Trial> = (0..5)
+        .flat_map(|repetition| {
+            metrics.map(|metric| Trial {
+                experiment: 0,
+                repetition,
+                metric: metric.to_owned(),
+                at_nanos: None,
+                value: f64::from(repetition) + 3.0,
+            })
+        })
+        .collect();
+    let why = "16 guests cost 4 % in a repetition";
+    let lacks = [("guests-10".to_owned(), why.to_owned())].into();
+    record.metrics_unavailable = [(0, lacks)].into();
+    let results = vtax_reports::experiments::results(&record, &trials);
+    let [all, some] = metrics.map(|name| {
+        let found = results[0].metrics.iter().find(|it| it.name == name);
+        found.unwrap()
+    });
+    assert!(all.interval.is_some() && all.unavailable.is_none());
+    assert!(some.interval.is_none());
+    assert_eq!(some.unavailable.as_deref(), Some(why));
+    assert_eq!((some.repetitions, some.max), (5, Some(7.0)));
 }

@@ -37,6 +37,11 @@ params = { guests = 3, memory = "16MiB", zero-percent = 20, common-percent = 40 
 kind = "growth"
 repetitions = 2
 params = { memory = "32MiB", growth = "16MiB" }
+
+[[experiment]]
+kind = "density"
+repetitions = 2
+params = { load = 50, most = 8 }
 "#;
 
 /// The values of a metric in `trials.csv`, points of time series left out.
@@ -124,6 +129,17 @@ fn several_guests_share_a_cpu_stay_in_their_memory_and_share_pages() {
         if has_two_cpus {
             each("pause", 1e2, 1e10);
             each("calm", 1e2, 1e10);
+        }
+    }
+    if measured(5, "density") {
+        each("loss", -10.0, 1.0);
+        // Eight halves of a CPU and a whole one are more than four CPUs have to spare; more may have room for all.
+        if std::thread::available_parallelism().is_ok_and(|it| it.get() <= 4) {
+            each("guests-10", 0.0, 8.0);
+        } else {
+            let lacks = &run.record()["metrics_unavailable"]["5"]["guests-10"];
+            let found = values(&trials, "guests-10").len();
+            assert!(found == 2 || lacks.is_string(), "{found} {lacks}");
         }
     }
 }

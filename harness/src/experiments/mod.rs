@@ -7,6 +7,7 @@
 //! Repetitions of all experiments take turns, so that drift of the host reaches all alike.
 
 mod boot;
+mod density;
 mod energy;
 mod growth;
 mod guests;
@@ -132,7 +133,7 @@ const EXPERIMENT_STREAM: u64 = 20;
 pub struct Outcome {
     /// The metrics' values, in their units.
     pub values: Vec<(&'static str, f64)>,
-    /// Points of time series: metric, nanoseconds since the repetition began, value.
+    /// Points of series: metric, nanoseconds since the repetition began (or what else the kind's series go over), value.
     pub series: Vec<(&'static str, u64, f64)>,
     /// Metrics that this host does not have: why.
     pub unavailable: Vec<(&'static str, String)>,
@@ -157,6 +158,7 @@ pub fn repeat(
         ExperimentKind::Isolation => isolation::repeat(rig, experiment, seed, stop),
         ExperimentKind::Ksm => ksm::repeat(rig, experiment, seed, host, stop),
         ExperimentKind::Growth => growth::repeat(rig, experiment),
+        ExperimentKind::Density => density::repeat(rig, experiment, seed, stop),
     }
 }
 

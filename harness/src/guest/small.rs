@@ -53,11 +53,11 @@ impl SmallGuest<'_> {
     ///
     /// # Errors
     /// No memory, no guest, or what `work` says.
-    pub fn with<T>(
+    pub fn with<T, E: From<RigError>>(
         kvm: &Kvm,
         image: &Image,
-        work: impl FnOnce(&mut SmallGuest<'_>) -> Result<T, RigError>,
-    ) -> Result<T, RigError> {
+        work: impl FnOnce(&mut SmallGuest<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         Self::of(kvm, image, VmConfig::single(PageSize::Size4K), work)
     }
 
@@ -77,25 +77,27 @@ impl SmallGuest<'_> {
         Self::of(kvm, image, config, work)
     }
 
-    fn of<T>(
+    fn of<T, E: From<RigError>>(
         kvm: &Kvm,
         image: &Image,
         config: VmConfig,
-        work: impl FnOnce(&mut SmallGuest<'_>) -> Result<T, RigError>,
-    ) -> Result<T, RigError> {
+        work: impl FnOnce(&mut SmallGuest<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let ram = Ram::map(&RamConfig {
             address: RAM_BASE,
             len: MIN_MEMORY_BYTES,
             backing: Backing::Small,
             prefault: false,
             numa_node: None,
-        })?;
+        })
+        .map_err(RigError::from)?;
         let devices = Devices::default();
-        let vm = Vm::create(kvm, &ram, image, &devices, config)?;
-        let _doorbell = config.interrupts.then(|| vm.doorbell()).transpose()?;
+        let vm = Vm::create(kvm, &ram, image, &devices, config).map_err(RigError::from)?;
+        let doorbell = config.interrupts.then(|| vm.doorbell()).transpose();
+        let _doorbell = doorbell.map_err(RigError::from)?;
         let mailbox = Mailbox::new(&ram, layout::mailbox(0));
-        let mut vcpu = vm.vcpu(0)?;
-        vcpu.watched(Slot::for_this_thread()?);
+        let mut vcpu = vm.vcpu(0).map_err(RigError::from)?;
+        vcpu.watched(Slot::for_this_thread().map_err(RigError::from)?);
         work(&mut SmallGuest {
             vcpu,
             native: NativeCpu::new(image, mailbox, 0),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
 use vtax_scenarios::plan::Neighbour;
 
 use super::page::{Page, Word};
@@ -229,6 +230,28 @@ impl Member {
         self.child.kill()?;
         self.killed = true;
         self.child.wait().map(drop)
+    }
+
+    /// Stops its process where it is, until [`Member::go_on`].
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn hold(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets its process go on.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn go_on(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        // Not waited for yet, so the number is still its own.
+        let process = Pid::from_child(&self.child);
+        Ok(kill_process(process, signal)?)
     }
 
     /// Kills it and does not wait.

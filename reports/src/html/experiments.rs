@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vtax_scenarios::plan::{Experiment, Metric};
+use vtax_scenarios::plan::{Experiment, Metric, Unit};
 
 use super::scale::{Axis, Tick, place};
 use super::words::confidence;
@@ -33,6 +33,8 @@ pub(super) struct Row {
 /// A time series, a line for each repetition.
 pub(super) struct Plot {
     pub title: String,
+    /// What it goes over.
+    pub over: &'static str,
     pub words: String,
     pub paths: Vec<String>,
     pub x_ticks: Vec<Tick>,
@@ -115,20 +117,25 @@ impl Plot {
             format!("M{}", places.join("L"))
         };
         let title = format!("{} of {}", metric.name, experiment.label);
+        let (over, reach): (_, fn(f64) -> String) = match experiment.kind.entry().over {
+            Unit::Number => ("over the number of guests", |guests| format!("{guests}")),
+            _ => ("over time", nanos),
+        };
         Some(Self {
             words: format!(
-                "{title} over time, {} repetitions: up to {} within {}",
+                "{title} {over}, {} repetitions: up to {} within {}",
                 lines.len(),
                 quantity(most, metric.unit),
-                nanos(last)
+                reach(last)
             ),
+            over,
             paths: lines.values().map(path).collect(),
             x_ticks: x
                 .ticks(6)
                 .into_iter()
                 .map(|tick| Tick {
                     at: place(x.at(tick)),
-                    label: nanos(tick),
+                    label: reach(tick),
                 })
                 .collect(),
             y_ticks: y

@@ -10,6 +10,7 @@
 //! simulated coverage.
 
 pub mod boot;
+pub mod crossing;
 pub mod events;
 pub mod mean;
 pub mod quantiles;

@@ -8,7 +8,7 @@ const SECOND: u64 = 1_000_000_000;
 
 impl ExperimentKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Boot,
         Self::Idle,
         Self::Weights,
@@ -16,6 +16,7 @@ impl ExperimentKind {
         Self::Isolation,
         Self::Ksm,
         Self::Growth,
+        Self::Density,
     ];
 
     /// What is known of it.
@@ -29,6 +30,7 @@ impl ExperimentKind {
             Self::Isolation => &ISOLATION,
             Self::Ksm => &KSM,
             Self::Growth => &GROWTH,
+            Self::Density => &DENSITY,
         }
     }
 }
@@ -76,6 +78,7 @@ static BOOT: Entry = Entry {
                    its share of others (PSS), the mean over guests.",
         },
     ],
+    over: Unit::Nanos,
     nanos: |experiment| SECOND / 50 + experiment.param("guests") * (SECOND / 100),
 };
 
@@ -115,6 +118,7 @@ static IDLE: Entry = Entry {
             help: "Power of the host's processors with the idle guest, less that without.",
         },
     ],
+    over: Unit::Nanos,
     nanos: |experiment| 2 * experiment.param("window") + SECOND / 20,
 };
 
@@ -155,6 +159,7 @@ static WEIGHTS: Entry = Entry {
                    kernel counts, but as the guests do.",
         },
     ],
+    over: Unit::Nanos,
     nanos: |experiment| experiment.param("window") + SECOND / 5,
 };
 
@@ -204,6 +209,7 @@ static QUOTA: Entry = Entry {
             help: "CPU time that the other guest had, over what the quota leaves of the CPU. Other processes take of it too.",
         },
     ],
+    over: Unit::Nanos,
     nanos: |experiment| experiment.param("window") + SECOND / 5,
 };
 
@@ -225,6 +231,7 @@ static ISOLATION: Entry = Entry {
         scale: Scale::Events,
         help: "Attempts that were not stopped, or changed the VMM's memory.",
     }],
+    over: Unit::Nanos,
     nanos: |experiment| SECOND / 20 + experiment.param("attempts") * (SECOND / 400),
 };
 
@@ -315,6 +322,7 @@ static KSM: Entry = Entry {
             help: "What the first write to a merged page takes more than the next one: the page gets its own copy again.",
         },
     ],
+    over: Unit::Nanos,
     nanos: |experiment| {
         let pages = experiment.param("guests") * (experiment.param("memory") >> 12);
         // Filling, merging, and three passes more; ksmd shares its CPU with others and is nice to them.
@@ -394,8 +402,76 @@ static GROWTH: Entry = Entry {
             help: "What the guest's resident memory loses when it shrinks, as a share of what it was given.",
         },
     ],
+    over: Unit::Nanos,
     nanos: |experiment| {
         // A page takes a fault, in the guest's way to its memory too, and the calm stretch takes as long again.
         SECOND / 10 + (experiment.param("growth") >> 12) * 12_000
+    },
+};
+
+static DENSITY: Entry = Entry {
+    name: "density",
+    help: "A guest that computes without end beside more and more guests that compute for a part of the time, all of them \
+           wherever the scheduler puts them: how many until it loses 3 %, and 10 %. What it does beside them is held against \
+           what it does alone just before and after, when the others are stopped where they are.",
+    params: &[
+        Param {
+            name: "load",
+            help: "CPU time that each of the others takes, in per cent of one CPU: the quota of its control group.",
+            kind: ParamKind::Count,
+            default: 10,
+            min: 1,
+            max: 100,
+        },
+        Param {
+            name: "memory",
+            help: "RAM of each of them, a multiple of 2 MiB.",
+            kind: ParamKind::Bytes,
+            default: 16 << 20,
+            min: 16 << 20,
+            max: 1 << 40,
+        },
+        Param {
+            name: "most",
+            help: "How many of them there may be.",
+            kind: ParamKind::Count,
+            default: 32,
+            min: 1,
+            max: 1024,
+        },
+        Param {
+            name: "window",
+            help: "How long the guest is watched beside each number of them: whole periods of the quota, which are of 100 ms.",
+            kind: ParamKind::Duration,
+            default: SECOND / 10,
+            min: SECOND / 10,
+            max: 60 * SECOND,
+        },
+    ],
+    metrics: &[
+        Metric {
+            name: "guests-3",
+            unit: Unit::Number,
+            scale: Scale::Linear,
+            help: "Guests beside it at which it loses 3 %, between the numbers that were tried.",
+        },
+        Metric {
+            name: "guests-10",
+            unit: Unit::Number,
+            scale: Scale::Linear,
+            help: "Guests beside it at which it loses 10 %.",
+        },
+        Metric {
+            name: "loss",
+            unit: Unit::Share,
+            scale: Scale::Linear,
+            help: "What it loses beside a single one; the plot shows what it loses beside more.",
+        },
+    ],
+    over: Unit::Number,
+    nanos: |experiment| {
+        let most = experiment.param("most");
+        let steps = u64::from(most.ilog2()) + 3;
+        most * (SECOND / 50) + steps * (3 * experiment.param("window") / 2 + SECOND / 10)
     },
 };

@@ -32,6 +32,8 @@ pub enum ExperimentKind {
     Ksm,
     /// A guest that is given memory while it runs.
     Growth,
+    /// A guest beside more and more others.
+    Density,
 }
 
 /// What is known of a kind.
@@ -45,6 +47,8 @@ pub struct Entry {
     pub params: &'static [Param],
     /// What each repetition measures.
     pub metrics: &'static [Metric],
+    /// What the series of its metrics go over: time in nanoseconds, or a number of guests.
+    pub over: Unit,
     /// About how long a repetition takes, in nanoseconds; for time estimates, and for what a budget keeps free.
     pub nanos: fn(&Experiment) -> u64,
 }
