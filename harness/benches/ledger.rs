@@ -132,7 +132,7 @@ fn reading(rig: &Rig) -> anyhow::Result<Measured> {
     let nanos = SmallGuest::with(&embedded::open()?, &rig.image, |guest| {
         let mut statistics: KvmStatistics = match guest.vcpu.statistics() {
             Ok(statistics) => statistics,
-            Err(_) => return Ok(None),
+            Err(_) => return anyhow::Ok(None),
         };
         let mut counts = vtax_reports::counters::Counts::NONE;
         let mut best = f64::INFINITY;
