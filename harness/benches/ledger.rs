@@ -13,7 +13,7 @@ use vtax::counters::kvm::KvmStatistics;
 use vtax::guest::embedded;
 use vtax::guest::small::SmallGuest;
 use vtax::measure::plant::{Planted, Rival};
-use vtax::rig::{Rig, RigError};
+use vtax::rig::Rig;
 use vtax_reports::ledger::{Cause, Finding, Price};
 
 /// Port exits planted in a block of 12 ms.
@@ -129,26 +129,22 @@ fn told(outcome: &Outcome, cause: Cause, predicted: f64, truth: f64) -> anyhow::
 
 /// What reading KVM's statistics twice takes.
 fn reading(rig: &Rig) -> anyhow::Result<Measured> {
-    let nanos = SmallGuest::with(
-        &embedded::open()?,
-        &rig.image,
-        |guest| -> Result<_, RigError> {
-            let mut statistics: KvmStatistics = match guest.vcpu.statistics() {
-                Ok(statistics) => statistics,
-                Err(_) => return Ok(None),
-            };
-            let mut counts = vtax_reports::counters::Counts::NONE;
-            let mut best = f64::INFINITY;
-            for _ in 0..BATCHES {
-                let start = std::time::Instant::now();
-                for _ in 0..READINGS {
-                    statistics.read(&mut counts);
-                }
-                best = best.min(start.elapsed().as_nanos() as f64 / f64::from(READINGS));
+    let nanos = SmallGuest::with(&embedded::open()?, &rig.image, |guest| {
+        let mut statistics: KvmStatistics = match guest.vcpu.statistics() {
+            Ok(statistics) => statistics,
+            Err(_) => return anyhow::Ok(None),
+        };
+        let mut counts = vtax_reports::counters::Counts::NONE;
+        let mut best = f64::INFINITY;
+        for _ in 0..BATCHES {
+            let start = std::time::Instant::now();
+            for _ in 0..READINGS {
+                statistics.read(&mut counts);
             }
-            Ok(Some(best))
-        },
-    )?
+            best = best.min(start.elapsed().as_nanos() as f64 / f64::from(READINGS));
+        }
+        Ok(Some(best))
+    })?
     .context("this KVM has no statistics")?;
     Ok(Measured {
         value: format!("{:.2} µs", 2.0 * nanos / 1e3),

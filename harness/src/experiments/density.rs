@@ -26,7 +26,8 @@ const WORKLOAD: &str = "cpu-hash";
 /// It is asked for blocks of this length or twice that.
 const BLOCK: Duration = Duration::from_millis(1);
 /// The quota's period (`cpu.max`): each guest's share of it comes in one piece, at a moment of its own.
-const PERIOD: Duration = Duration::from_millis(100);
+const PERIOD: Duration = Duration::from_nanos(PERIOD_NANOS);
+const PERIOD_NANOS: u64 = 100_000_000;
 /// How long a process that is told to stop takes at most to do so.
 const HOLDING: Duration = Duration::from_millis(2);
 /// Losses that are looked for.
@@ -198,9 +199,8 @@ impl<'a, 'g> Bench<'a, 'g> {
     /// Lets so many of them go on, each at a moment of its own within a period: together they would all have their share
     /// of it at once, and then none.
     fn go_on(&mut self, count: usize) -> Result<(), ExperimentError> {
-        let period = PERIOD.as_nanos() as u64;
         let mut moments: Vec<u64> = (0..count as u64)
-            .map(|guest| child_seed(self.seed, &[MOMENT_STREAM, self.drawn, guest]) % period)
+            .map(|guest| child_seed(self.seed, &[MOMENT_STREAM, self.drawn, guest]) % PERIOD_NANOS)
             .collect();
         self.drawn += 1;
         moments.sort_unstable();

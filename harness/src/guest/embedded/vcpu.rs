@@ -76,7 +76,7 @@ impl<'a> EmbeddedVcpu<'a> {
         self.watch = Some(slot);
     }
 
-    /// How long a request may take from now on, where [`PATIENCE`] is too short.
+    /// How long a request may take from now on, where ten seconds are too short.
     pub fn patient(&mut self, patience: Duration) {
         self.patience = patience;
     }
