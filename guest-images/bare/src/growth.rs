@@ -112,8 +112,7 @@ impl Device {
         if !transport.get_status().contains(DeviceStatus::FEATURES_OK) {
             return Err(Trouble);
         }
-        let mut queue =
-            VirtQueue::new(&mut transport, QUEUE, false, false).map_err(|_| Trouble)?;
+        let mut queue = VirtQueue::new(&mut transport, QUEUE, false, false).map_err(|_| Trouble)?;
         queue.set_dev_notify(false);
         transport.set_status(so_far | DeviceStatus::DRIVER_OK);
         Ok(Self {
