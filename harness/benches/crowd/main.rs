@@ -37,7 +37,7 @@ use vtax_scenarios::plan::Neighbour;
 use vtax_scenarios::{Overrides, parse};
 
 /// Guests at once, and how often each number is started.
-const CROWDS: [(u32, usize); 4] = [(1, 60), (8, 30), (32, 20), (64, 20)];
+const CROWDS: [(u32, usize); 4] = [(1, 100), (8, 60), (32, 60), (64, 60)];
 
 const CONFIDENCE: f64 = 0.95;
 
