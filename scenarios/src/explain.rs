@@ -1,6 +1,6 @@
 //! A plan in words, for `vtax scenario explain`.
 
-use crate::claim::rule;
+use crate::claim::{Form, rule};
 use crate::knobs::settings_text;
 use crate::plan::{
     Backing, Cell, Completion, Disk, DiskBacking, DiskDevice, Net, NetBackend, NetLink, PageSize,
@@ -58,7 +58,11 @@ pub fn explain(plan: &Plan) -> String {
     if !plan.description.is_empty() {
         text += &format!("{}\n", plan.description);
     }
-    text += &format!("\nClaim: {}\nSeed {}.", rule(plan), plan.seed);
+    // A share of native is a matter of cells.
+    if !plan.cells.is_empty() || plan.claim.form != Form::Share {
+        text += &format!("\nClaim: {}", rule(plan));
+    }
+    text += &format!("\nSeed {}.", plan.seed);
     if !plan.cells.is_empty() {
         text += &cells(plan);
     }

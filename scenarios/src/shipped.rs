@@ -34,6 +34,8 @@ static SHIPPED: &[Shipped] = shipped!["":
     "latency",
     "network",
     "noisy-neighbours",
+    "many-guests",
+    "growth",
 ];
 
 /// The published claims, in the order in which they are tested.

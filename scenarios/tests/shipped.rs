@@ -78,7 +78,11 @@ fn a_plain_host_runs_some_cells_of_each() {
     for scenario in list() {
         let plan = scenario.load(&on_two_cpus()).unwrap().plan;
         let found = host::check(&plan, &facts);
-        assert!(found.iter().any(Option::is_none), "{}", scenario.name);
+        assert!(
+            plan.cells.is_empty() || found.iter().any(Option::is_none),
+            "{}",
+            scenario.name
+        );
     }
 }
 

@@ -71,7 +71,7 @@ pub fn run(command: &ScenarioCommand) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether this host can measure some of the scenario.
+/// Whether this host can measure some of the scenario. What it lacks for an experiment, only trying it tells.
 fn check(name: &str) -> Result<bool, Failure> {
     let loaded = source::load(name, &Overrides::default())?;
     let untestable = host::check(&loaded.plan, &source::facts());
@@ -84,11 +84,18 @@ fn check(name: &str) -> Result<bool, Failure> {
             anstream::eprintln!("{}", text.trim_end());
         }
     }
-    writeln!(
-        anstream::stdout(),
-        "{name}: no error; {cells} cells, of which this host can measure {}",
-        cells - lacking
-    )
-    .context("writing to stdout")?;
-    Ok(lacking < cells)
+    let experiments = loaded.plan.experiments.len();
+    let mut told = vec![format!("{name}: no error")];
+    if cells > 0 {
+        let can = cells - lacking;
+        told.push(format!(
+            "{cells} cells, of which this host can measure {can}"
+        ));
+    }
+    if experiments > 0 {
+        told.push(format!("{experiments} experiments"));
+    }
+    writeln!(anstream::stdout(), "{}", told.join("; ")).context("writing to stdout")?;
+    // A claim that nothing can decide yet has neither, and lacks nothing of this host.
+    Ok(lacking < cells || cells == 0)
 }
