@@ -13,13 +13,18 @@ use crate::trials;
 
 /// The section.
 pub(super) struct Experiments {
-    pub rows: Vec<Row>,
+    pub groups: Vec<Group>,
     pub plots: Vec<Plot>,
+}
+
+/// An experiment.
+pub(super) struct Group {
+    pub label: String,
+    pub rows: Vec<Row>,
 }
 
 /// A metric.
 pub(super) struct Row {
-    pub label: String,
     pub metric: String,
     pub help: &'static str,
     pub value: String,
@@ -44,16 +49,21 @@ pub(super) struct Plot {
 impl Experiments {
     /// The section of all experiments of `run`.
     pub fn new(run: &Run, results: &Results) -> Self {
-        let (mut rows, mut plots) = (Vec::new(), Vec::new());
+        let (mut groups, mut plots) = (Vec::new(), Vec::new());
         let planned = run.record.plan.experiments.iter();
         for (experiment, result) in planned.zip(&results.experiments) {
+            let mut rows = Vec::new();
             for metric in experiment.kind.entry().metrics {
                 let of_it = result.metrics.iter().find(|it| it.name == metric.name);
                 rows.extend(of_it.map(|of_it| Row::new(metric, result, of_it)));
                 plots.extend(Plot::new(run, experiment, metric));
             }
+            groups.push(Group {
+                label: result.label.clone(),
+                rows,
+            });
         }
-        Self { rows, plots }
+        Self { groups, plots }
     }
 }
 
@@ -66,7 +76,6 @@ impl Row {
             why().cloned().unwrap_or_else(few)
         });
         Self {
-            label: experiment.label.clone(),
             metric: metric.name.to_owned(),
             help: metric.help,
             value: result.interval.map_or(NONE.to_owned(), |it| show(it.value)),

@@ -20,8 +20,10 @@ struct Deciding<'a> {
     not_testable: Vec<Judged<'a>>,
     failed: Vec<Judged<'a>>,
     unfinished: Vec<Judged<'a>>,
-    /// What has a cost and no ratio: cells, and experiments that no claim stands on.
+    /// Cells that have a cost and no ratio.
     costs: usize,
+    /// No claim stands on them.
+    experiments: usize,
 }
 
 /// Judges the run: the geometric mean over the cells that decide its claim, a fixed set.
@@ -64,7 +66,7 @@ fn over_cells(
 ) -> Headline {
     let claim = &record.plan.claim;
     let mut cells = Deciding {
-        costs: record.plan.experiments.len(),
+        experiments: record.plan.experiments.len(),
         ..Deciding::default()
     };
     for judged in measured.iter().zip(judgements) {
@@ -213,11 +215,16 @@ impl<'a> Deciding<'a> {
             );
             return (Verdict::Undecided, sentence);
         }
-        if self.costs > 0 && self.failed.is_empty() && self.not_testable.is_empty() {
-            let costs = words::count(self.costs, "cost");
+        let measured: Vec<String> = [(self.costs, "cost"), (self.experiments, "experiment")]
+            .into_iter()
+            .filter(|&(number, _)| number > 0)
+            .map(|(number, thing)| words::count(number, thing))
+            .collect();
+        if !measured.is_empty() && self.failed.is_empty() && self.not_testable.is_empty() {
+            let measured = measured.join(" and ");
             return (
                 Verdict::Cost,
-                format!("{costs} measured, and nothing that could be compared with native"),
+                format!("{measured} measured, and nothing that could be compared with native"),
             );
         }
         let reason = match self.failed.first().or(self.not_testable.first()) {
