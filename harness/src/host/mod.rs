@@ -12,6 +12,7 @@ pub mod facts;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod fingerprint;
+pub mod io_weight;
 pub mod journal;
 pub mod knobs;
 pub mod kvm;
