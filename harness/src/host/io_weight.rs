@@ -1,12 +1,14 @@
 //! By what a block device is shared among control groups: the scheduler bfq, or blk-iocost.
 //!
-//! Both give a group of weight 200 twice of what one of weight 100 gets, and both take 100 for a group that nobody has
-//! weighed. So a scenario's weight is written down as it is, though bfq takes no more than 1000: what is more is not
-//! testable with it, rather than another ratio than was asked for. Sources: Linux, block/bfq-iosched.rst ("Group
-//! scheduling with BFQ") and admin-guide/cgroup-v2.rst ("IO Interface Files").
+//! To both a group of weight 200 is entitled to twice of what one of weight 100 has, and both take 100 for a group that
+//! nobody has weighed. So a scenario's weight is written down as it is, though bfq takes no more than 1000: what is more is
+//! not testable with it, rather than another ratio than was asked for. With any other scheduler a weight says nothing.
 //!
-//! With any other scheduler a device serves whoever asks. bfq's `low_latency`, which is on by default, prefers processes
-//! that look interactive whatever their weight.
+//! What becomes of the weights is then the host's: bfq keeps to them for random requests with `strict_guarantees` alone,
+//! which is off by default, and its `low_latency`, which is on, prefers processes that look interactive.
+//!
+//! Sources: Linux, block/bfq-iosched.rst ("Tunables", "Group scheduling with BFQ") and admin-guide/cgroup-v2.rst ("IO
+//! Interface Files").
 
 use std::path::{Path, PathBuf};
 

@@ -77,9 +77,10 @@ pub(crate) struct NeighbourSpec {
     #[serde(default)]
     #[schemars(with = "Vec<u32>", length(min = 1), example = [0, 1])]
     pub cpuset: Given<Vec<u32>>,
-    /// Weight of each one's control group for the block device under its scratch disk, from 1 to 10000; beside a group of
-    /// weight 100 one of 200 gets twice as much. The device needs a scheduler that shares by weight: bfq, which knows
-    /// weights up to 1000, or blk-iocost. Default: as a new group has it, which is 100.
+    /// Weight of each one's control group for the block device under its scratch disk, from 1 to 10000. It takes a device
+    /// that is shared by weight: by the scheduler bfq, which knows weights up to 1000, or by blk-iocost. How closely they
+    /// keep to it depends on their tunables, and on whether the device is what guests wait for. Default: as a new group has
+    /// it, which is 100.
     #[serde(default)]
     #[schemars(with = "u32", range(min = 1, max = 10_000), example = 200)]
     pub io_weight: Given<u32>,
