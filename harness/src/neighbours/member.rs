@@ -228,12 +228,6 @@ impl Member {
         }
     }
 
-    /// Whether this side has killed it.
-    #[must_use]
-    pub fn killed(&self) -> bool {
-        self.killed
-    }
-
     pub(super) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.killed = true;

@@ -178,12 +178,6 @@ impl Crowd {
         &self.members
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-
     /// What each has done so far.
     #[must_use]
     pub fn progress(&self) -> Vec<Progress> {
