@@ -1,6 +1,7 @@
 use super::*;
 use crate::host::fake::Tree;
-use crate::host::io_weight::Sharer;
+use crate::host::io_weight::{IoWeight, Sharer};
+use crate::host::root::format_list;
 
 const V1: &[(&str, &str)] = &[
     (

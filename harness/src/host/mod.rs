@@ -18,6 +18,7 @@ pub mod journal;
 pub mod knobs;
 pub mod kvm;
 pub mod leftovers;
+pub mod limits;
 pub mod net;
 pub mod prepared;
 pub mod probes;

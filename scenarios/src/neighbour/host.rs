@@ -49,29 +49,11 @@ pub(crate) fn lacks(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
                     "run as root, or where a cgroup with the memory controller is delegated to you",
                 );
             }
-            if let Some(weight) = neighbour.io_weight {
-                if !facts.cgroup_io {
-                    return missing(
-                        "vtax cannot make a control group for I/O here",
-                        "run as root, or where a cgroup with the io controller is delegated to you",
-                    );
-                }
-                if facts.io_weight == 0 {
-                    return missing(
-                        "no block device here is shared by weight",
-                        "as root, for the disk that the run directory is on: modprobe bfq; echo bfq > \
-                         /sys/block/DISK/queue/scheduler; or, with cgroup v2, enable blk-iocost for it in io.cost.qos",
-                    );
-                }
-                if weight > facts.io_weight {
-                    return missing(
-                        &format!(
-                            "block devices here are shared by weights up to {}",
-                            facts.io_weight
-                        ),
-                        "write a lower io-weight, or enable blk-iocost (cgroup v2), which knows weights up to 10000",
-                    );
-                }
+            if let Some((reason, remedy)) = neighbour
+                .io_weight
+                .and_then(|weight| unweighed(weight, facts))
+            {
+                return missing(&reason, remedy);
             }
             if neighbour.mergeable && !facts.ksm {
                 return missing(
@@ -87,6 +69,30 @@ pub(crate) fn lacks(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
             }
             None
         })
+}
+
+/// Why a weight for a block device would say nothing, and what to do about it.
+fn unweighed(weight: u32, facts: &HostFacts) -> Option<(String, &'static str)> {
+    let most = facts.io_weight;
+    if !facts.cgroup_io {
+        Some((
+            "vtax cannot make a control group for I/O here".to_owned(),
+            "run as root, or where a cgroup with the io controller is delegated to you",
+        ))
+    } else if most == 0 {
+        Some((
+            "no block device here is shared by weight".to_owned(),
+            "as root, for the disk that the run directory is on: modprobe bfq; echo bfq > \
+             /sys/block/DISK/queue/scheduler; or, with cgroup v2, enable blk-iocost for it in io.cost.qos",
+        ))
+    } else if weight > most {
+        Some((
+            format!("block devices here are shared by weights up to {most}"),
+            "write a lower io-weight, or enable blk-iocost (cgroup v2), which knows weights up to 10000",
+        ))
+    } else {
+        None
+    }
 }
 
 /// A copy that goes with a vCPU to a CPU that its cpuset does not have.
