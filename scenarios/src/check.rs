@@ -66,6 +66,7 @@ pub(crate) fn settings(
         (Field::Pinning, span(&spec.guest.pinning)),
         (Field::HaltPoll, span(&spec.guest.halt_poll)),
         (Field::Scheduling, span(&spec.guest.scheduling)),
+        (Field::DiskBacking, span(&spec.guest.disk_backing)),
         (Field::DiskIoCpus, span(&spec.guest.disk_io_cpus)),
         (Field::NetBackend, span(&spec.guest.net_backend)),
         (Field::NetIoCpu, span(&spec.guest.net_io_cpu)),

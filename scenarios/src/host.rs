@@ -51,6 +51,7 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         hypercalls,
         halt_poll,
         scheduling,
+        io_uring,
         disk_io_cpus,
         net_backend,
         net_io_cpu,
@@ -113,6 +114,18 @@ fn pinning(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
 fn disk_io_cpus(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
     let disk = cell.guest.disk.as_ref()?;
     allowed(Field::DiskIoCpus, &disk.io_cpus, facts)
+}
+
+fn io_uring(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let disk = cell.guest.disk.as_ref()?;
+    (disk.backing != DiskBacking::Memory && !facts.io_uring).then(|| Untestable {
+        field: Field::DiskBacking,
+        reason: "a file is read and written through io_uring, which vtax may not use here, or which this kernel lacks"
+            .to_owned(),
+        remedy: "as root: echo 0 > /proc/sys/kernel/io_uring_disabled, and in a container let its seccomp filter pass \
+                 io_uring; it takes Linux 5.11; or write disk-backing = \"memory\""
+            .to_owned(),
+    })
 }
 
 fn net_backend(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {

@@ -386,6 +386,9 @@ pub struct HostFacts {
     pub halt_poll: bool,
     /// Whether a guest's VMCALL or VMMCALL reaches KVM: with VT-x and SVM it does.
     pub hypercalls: bool,
+    /// Whether vtax may use io_uring, and the kernel's is of Linux 5.11 or later.
+    #[serde(default)]
+    pub io_uring: bool,
     /// Whether the kernel can serve a guest's network card: /dev/vhost-net can be opened.
     pub vhost_net: bool,
     /// Whether vtax may make control groups that weigh and cap CPU time.

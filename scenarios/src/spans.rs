@@ -24,6 +24,8 @@ pub enum Field {
     NumaNode,
     /// `guest.page-size`.
     PageSize,
+    /// `guest.disk-backing`.
+    DiskBacking,
     /// `guest.disk-io-cpus`.
     DiskIoCpus,
     /// `guest.net-backend`.

@@ -310,6 +310,7 @@ fn what_a_host_lacks() {
         "[guest]\npinning = { all-on = 3 }",
         "[guest]\nnuma-node = 1",
         "[guest]\ndisk = \"virtio-blk\"\ndisk-io-cpus = [3]",
+        "[guest]\ndisk = \"virtio-blk\"\ndisk-backing = \"scratch\"",
         "[guest]\nnet = \"virtio-net\"\nnet-backend = \"vhost\"",
         "[guest]\nmemory = \"1GiB\"\npage-size = \"1G\"",
         "[guest]\nbacking = \"thp\"",

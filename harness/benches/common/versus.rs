@@ -12,24 +12,6 @@ const CONFIDENCE: f64 = 0.95;
 /// A figure by its name, and where it stands: a time in ticks.
 pub type Figure<F> = (&'static str, fn(&F) -> f64);
 
-/// A pair of each repetition, ours first. Whose turn is first changes, so that what one leaves behind meets both.
-pub fn in_turns<F>(
-    repetitions: usize,
-    ours: impl Fn() -> anyhow::Result<F>,
-    theirs: impl Fn() -> anyhow::Result<F>,
-) -> anyhow::Result<Vec<(F, F)>> {
-    (0..repetitions)
-        .map(|repetition| {
-            if repetition % 2 == 0 {
-                let first = theirs()?;
-                Ok((ours()?, first))
-            } else {
-                Ok((ours()?, theirs()?))
-            }
-        })
-        .collect()
-}
-
 /// Prints how many times as good ours is as theirs, figure by figure, from one pair of each repetition; ours first.
 pub fn rows<F>(
     subject: &str,

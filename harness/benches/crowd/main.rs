@@ -17,6 +17,8 @@ mod minimum;
 mod quantile;
 #[path = "../common/table.rs"]
 mod table;
+#[path = "../common/turns.rs"]
+mod turns;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
@@ -30,11 +32,14 @@ use vtax::host::cgroups::Cgroups;
 use vtax::host::root::HostRoot;
 use vtax::neighbours::footprint::Footprint;
 use vtax::neighbours::{Around, Crowd};
+use vtax_reports::stats::stein;
 use vtax_scenarios::plan::Neighbour;
 use vtax_scenarios::{Overrides, parse};
 
 /// Guests at once, and how often each number is started.
-const CROWDS: [(u32, usize); 4] = [(1, 40), (8, 15), (32, 7), (64, 7)];
+const CROWDS: [(u32, usize); 4] = [(1, 100), (8, 60), (32, 60), (64, 60)];
+
+const CONFIDENCE: f64 = 0.95;
 
 /// By how much ours may be slower.
 const WANTED: f64 = 1.5;
@@ -93,7 +98,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts so many of both kinds, in turns.
+/// Starts so many of both kinds, in turns: how many times as long ours take, from one pair of each round.
 fn compare(
     count: u32,
     rounds: usize,
@@ -101,32 +106,36 @@ fn compare(
     footprints: &mut Vec<Footprint>,
 ) -> anyhow::Result<Measured> {
     let plans = idle(count)?;
-    let (mut ours, mut bare) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
-        for turn in 0..2 {
-            if (round + turn) % 2 == 0 {
-                let (millis, found) = start_ours(&plans, cgroups)?;
-                ours.push(millis);
-                *footprints = found;
-            } else {
-                bare.push(start_bare(count)?);
-            }
-        }
-    }
-    let tell = |who: &str, millis: &[f64]| {
-        let median = quantile(millis, 0.5);
+    let pairs = turns::in_turns(
+        rounds,
+        || start_ours(&plans, cgroups),
+        || Ok((start_bare(count)?, Vec::new())),
+    )?;
+    let median = |who: &str, millis: Vec<f64>| {
+        let median = quantile(&millis, 0.5);
         eprintln!(
-            "{count} at once, {who}: {median:.1} ms (p10 {:.1}, p90 {:.1}, {} starts)",
-            quantile(millis, 0.1),
-            quantile(millis, 0.9),
-            millis.len()
+            "{count} at once, {who}: {median:.1} ms (p10 {:.1}, p90 {:.1}, {rounds} starts)",
+            quantile(&millis, 0.1),
+            quantile(&millis, 0.9),
         );
         median
     };
-    let (ours, bare) = (tell("ours", &ours), tell("bare", &bare));
+    let ours = median("ours", pairs.iter().map(|(ours, _)| ours.0).collect());
+    median("bare", pairs.iter().map(|(_, bare)| bare.0).collect());
+    let ratios: Vec<f64> = pairs
+        .iter()
+        .map(|(ours, bare)| (ours.0 / bare.0).ln())
+        .collect();
+    let ratio = stein::interval(&ratios, ratios.len(), CONFIDENCE).context("too few rounds")?;
+    if let Some(((_, found), _)) = pairs.into_iter().last() {
+        *footprints = found;
+    }
     Ok(Measured {
-        value: format!("{:.2} × ({ours:.1} ms)", ours / bare),
-        met: ours <= WANTED * bare,
+        value: format!(
+            "{:.2} × [{:.2}, {:.2}] ({ours:.1} ms)",
+            ratio.value, ratio.low, ratio.high
+        ),
+        met: ratio.value <= WANTED,
     })
 }
 

@@ -16,6 +16,8 @@ mod qemu;
 mod quantile;
 #[path = "../common/table.rs"]
 mod table;
+#[path = "../common/turns.rs"]
+mod turns;
 #[path = "../common/versus.rs"]
 mod versus;
 
@@ -98,7 +100,7 @@ fn main() -> anyhow::Result<()> {
 
 fn pairs(disk: Disk<'_>, image: &Image, cpus: [u32; 2]) -> anyhow::Result<Vec<(Figures, Figures)>> {
     let _pinned = Pinned::to(&cpus[..1])?;
-    versus::in_turns(
+    turns::in_turns(
         REPETITIONS,
         || ours::with(image, disk, cpus[1], read),
         || qemu::with(image, disk, cpus, read),

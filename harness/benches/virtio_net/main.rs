@@ -16,6 +16,8 @@ mod qemu;
 mod quantile;
 #[path = "../common/table.rs"]
 mod table;
+#[path = "../common/turns.rs"]
+mod turns;
 #[path = "../common/versus.rs"]
 mod versus;
 
@@ -93,7 +95,7 @@ fn pairs(bytes: u64, image: &Image, cpus: [u32; 2]) -> anyhow::Result<Vec<(Figur
     };
     let work: Work<'_> = &|cpu, mailbox| exchange(bytes, cpu, mailbox);
     let _pinned = Pinned::to(&cpus[..1])?;
-    versus::in_turns(
+    turns::in_turns(
         REPETITIONS,
         || ours::with(image, &network.tap, cpus[1], work),
         || qemu::with(image, &network.tap, cpus, work),

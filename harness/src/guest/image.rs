@@ -153,9 +153,10 @@ impl Image {
     /// # Errors
     /// The RAM is smaller than the image needs.
     pub fn load(&self, ram: &Ram) -> Result<(), RamError> {
-        self.segments
-            .iter()
-            .try_for_each(|(start, data)| ram.write_bytes(IMAGE_OFFSET + start, data))
+        self.segments.iter().try_for_each(|(start, data)| {
+            ram.populate(IMAGE_OFFSET + start, data.len() as u64)?;
+            ram.write_bytes(IMAGE_OFFSET + start, data)
+        })
     }
 }
 

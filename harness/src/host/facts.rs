@@ -45,6 +45,7 @@ pub(super) fn facts(root: &HostRoot, probes: &Probes) -> HostFacts {
         realtime_priority: scheduling::realtime_priority(root),
         halt_poll: probes.kvm.as_ref().is_ok_and(|kvm| kvm.halt_poll),
         hypercalls: matches!(Flavour::of(root), Flavour::Vmx | Flavour::Svm),
+        io_uring: probes.io_uring.is_ok(),
         vhost_net: probes.vhost_net.is_ok(),
         cgroup_cpu: cgroups.has(Controller::Cpu),
         cgroup_memory: cgroups.has(Controller::Memory),
@@ -91,6 +92,7 @@ mod tests {
             realtime_priority: scheduling::realtime_priority(&tree.root()),
             halt_poll: true,
             hypercalls: true,
+            io_uring: true,
             vhost_net: true,
             cgroup_cpu: true,
             cgroup_memory: true,
@@ -113,7 +115,7 @@ mod tests {
         let facts = facts(&tree.root(), &probes);
         assert_eq!((facts.free_huge_2m, facts.free_huge_1g), (0, 0));
         assert_eq!((facts.thp, facts.max_vcpus), (false, 0));
-        assert!(!facts.vhost_net);
+        assert!(!facts.vhost_net && !facts.io_uring);
         assert_eq!(facts.io_weight, 0);
     }
 

@@ -2,6 +2,7 @@
 
 use std::{arch::x86_64, fs::File, io, os::fd::FromRawFd, os::fd::OwnedFd};
 
+use io_uring::IoUring;
 use rustix::{process::Resource, system::uname};
 use vtax_workloads::Features;
 
@@ -23,6 +24,8 @@ pub struct Probes {
     pub kernel: String,
     /// What /dev/kvm answers.
     pub kvm: Result<Kvm, KvmTrouble>,
+    /// Whether an io_uring can be had as block devices need it (Linux 5.11), or why not.
+    pub io_uring: Result<(), io::ErrorKind>,
     /// Whether /dev/vhost-net can be opened, or why not.
     pub vhost_net: Result<(), io::ErrorKind>,
     /// Whether /dev/net/tun can be opened, or why not.
@@ -56,6 +59,7 @@ impl Probes {
             memory_lock: rustix::process::getrlimit(Resource::Memlock).current,
             kernel: uname().release().to_string_lossy().into_owned(),
             kvm: Kvm::probe(),
+            io_uring: make_io_uring(),
             vhost_net: open_device("/dev/vhost-net"),
             tun: open_device("/dev/net/tun"),
             instructions_counter: open_instructions_counter().map(drop),
@@ -67,6 +71,16 @@ impl Probes {
 fn open_device(path: &str) -> Result<(), io::ErrorKind> {
     let opened = File::options().read(true).write(true).open(path);
     opened.map(drop).map_err(|error| error.kind())
+}
+
+/// Makes a small io_uring, restrictable as those of I/O threads are (Linux 5.10), and drops it. A wait with a time limit
+/// came in Linux 5.11.
+fn make_io_uring() -> Result<(), io::ErrorKind> {
+    let made: io::Result<IoUring> = IoUring::builder().setup_r_disabled().build(2);
+    match made.map_err(|error| error.kind())? {
+        ring if ring.params().is_feature_ext_arg() => Ok(()),
+        _ => Err(io::ErrorKind::Unsupported),
+    }
 }
 
 /// CPU features that workloads may use. `is_x86_feature_detected` checks XCR0 too.

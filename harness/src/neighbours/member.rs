@@ -107,7 +107,7 @@ impl Member {
         };
         let mut member = begin().map_err(process)?;
         let text = serde_json::to_string(&orders).map_err(|error| process(error.into()))?;
-        if let Some(stdin) = &mut member.child.stdin {
+        if let Some(mut stdin) = member.child.stdin.take() {
             // One that has ended already says why on its stderr.
             let _ = writeln!(stdin, "{text}");
         }

@@ -4,7 +4,7 @@
 //! Crowd::start ──orders on stdin──► vtax neighbour (process) ──► guest: its VMM, its work, block by block
 //!      ▲                                  │
 //!      ├──── "ready" on stderr, or why not ┤
-//!      └──── progress in a shared page ────┘        stdin closed, or the parent gone: it ends
+//!      └──── progress in a shared page ────┘        killed, or the parent gone: it ends
 //! ```
 //!
 //! All are started at once and awaited together. A crowd stays on the thread that started it: the kernel ends each process

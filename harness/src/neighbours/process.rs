@@ -1,6 +1,6 @@
 //! A neighbour's own side: `vtax neighbour`, which only vtax starts.
 
-use std::io::{BufRead as _, Read as _, Write as _};
+use std::io::{BufRead as _, Write as _};
 use std::process::ExitCode;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
@@ -21,9 +21,6 @@ pub(super) const READY: &str = "ready";
 /// Exit code where the host lacks what the neighbour needs.
 pub(super) const LACKING: i32 = 5;
 
-/// Stack of the thread that waits for the parent's end; it calls nothing deep.
-const STACK_BYTES: usize = 64 << 10;
-
 /// Why a neighbour does not work, or works no longer.
 #[derive(Debug, thiserror::Error)]
 enum NeighbourError {
@@ -42,7 +39,7 @@ enum NeighbourError {
     Killed(#[from] KilledError),
 }
 
-/// Lives as a neighbour until its parent closes its stdin or is gone.
+/// Lives as a neighbour until its parent kills it or is gone.
 #[must_use]
 pub fn run() -> ExitCode {
     let error = match live() {
@@ -86,8 +83,8 @@ fn live() -> Result<std::convert::Infallible, NeighbourError> {
     let mut ready = || {
         if !announced {
             announced = true;
-            end_with_stdin()?;
-            writeln!(std::io::stderr(), "{READY}")?;
+            // In one piece: the parent wakes once.
+            std::io::stderr().write_all(format!("{READY}\n").as_bytes())?;
         }
         Ok(())
     };
@@ -105,17 +102,4 @@ fn read_orders() -> Result<Orders, NeighbourError> {
         .read_line(&mut line)
         .map_err(|error| NeighbourError::Orders(error.to_string()))?;
     serde_json::from_str(&line).map_err(|error| NeighbourError::Orders(error.to_string()))
-}
-
-/// Ends the process when its stdin is closed, whatever the guest is doing.
-fn end_with_stdin() -> std::io::Result<()> {
-    std::thread::Builder::new()
-        .name("lifeline".into())
-        .stack_size(STACK_BYTES)
-        .spawn(|| {
-            let mut rest = [0; 64];
-            while matches!(std::io::stdin().lock().read(&mut rest), Ok(read) if read > 0) {}
-            std::process::exit(0);
-        })
-        .map(drop)
 }

@@ -179,11 +179,7 @@ impl<'a> Bar<'a> {
             words: words(cell, ledger),
             segments,
             measured: place(ledger.loss.value.max(0.0) / whole * 100.0),
-            longer: format!(
-                "{}{}",
-                if longer < 0.0 { "−" } else { "+" },
-                percent(longer.abs())
-            ),
+            longer: longer_text(longer),
             finding: ledger.finding.word(),
             finding_class: match ledger.finding {
                 Finding::Explained => "holds",
@@ -348,6 +344,15 @@ const fn class(cause: Cause) -> &'static str {
     }
 }
 
+/// How much longer the guest takes, as a share of native's time: `+12.3 %`, and from eleven times as long on `121 ×`.
+fn longer_text(longer: f64) -> String {
+    match longer {
+        _ if longer < 0.0 => format!("−{}", percent(-longer)),
+        _ if longer < 10.0 => format!("+{}", percent(longer)),
+        _ => format!("{:.0} ×", 1.0 + longer),
+    }
+}
+
 /// A time per unit of work to three digits, however small it is.
 fn time(value: f64) -> String {
     let sign = if value < 0.0 { "−" } else { "" };
@@ -366,4 +371,17 @@ fn time(value: f64) -> String {
 
 fn range(interval: &Interval) -> String {
     format!("[{}, {}]", time(interval.low), time(interval.high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::longer_text;
+
+    #[test]
+    fn a_long_way_is_told_in_times() {
+        assert_eq!(longer_text(-0.0123), "−1.2 %");
+        assert_eq!(longer_text(0.0123), "+1.2 %");
+        assert_eq!(longer_text(9.99), "+999.0 %");
+        assert_eq!(longer_text(119.85), "121 ×");
+    }
 }

@@ -230,7 +230,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Classes of loss, in steps that double away from the threshold.
+/// Classes of loss, in steps that double away from the threshold, and none below nothing.
 struct Shades {
     threshold: f64,
     /// Lower end and class, from the best down.
@@ -240,13 +240,14 @@ struct Shades {
 impl Shades {
     fn new(threshold: f64) -> Self {
         let allowed = (1.0 - threshold).max(0.01);
+        let step = allowed.min(threshold / 4.0);
         Self {
             threshold,
             classes: [
                 (threshold + allowed / 2.0, "good2"),
                 (threshold, "good1"),
-                (threshold - allowed, "bad1"),
-                (threshold - 3.0 * allowed, "bad2"),
+                (threshold - step, "bad1"),
+                (threshold - 3.0 * step, "bad2"),
                 (f64::NEG_INFINITY, "bad3"),
             ],
         }

@@ -15,6 +15,7 @@ pub(crate) use compared::compared;
 pub use headline::{classes, headline};
 pub(crate) use metric::metric;
 use vtax_scenarios::plan::{Cell, DiskBacking};
+use vtax_workloads::Family;
 
 use crate::devices::is_on_disk;
 use crate::record::NotMeasured;
@@ -250,6 +251,13 @@ fn anomaly(cell: &Cell, nested_under: Option<&str>) -> String {
         .is_some_and(|backing| backing != cell.guest.backing)
     {
         causes.push("the baseline's memory has another backing than the guest's".to_owned());
+    }
+    let family = vtax_workloads::find(&cell.workload.name).map(|(_, workload)| workload.family);
+    if matches!(family, Some(Family::Block | Family::Network)) {
+        causes.push(
+            "the guest's driver and the host's system calls go different ways, and the guest's is the shorter one"
+                .to_owned(),
+        );
     }
     causes.push("a guest clock that runs slow within the bound of the two clocks".to_owned());
     causes.push("another CPU frequency during guest blocks".to_owned());

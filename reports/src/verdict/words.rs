@@ -7,10 +7,13 @@ use vtax_scenarios::plan::{Bound, Unit};
 use crate::result::Interval;
 
 /// How many decimals a percentage needs so that value and ends, as shown, lie on the same side of `threshold` as they
-/// do in truth; at least one.
+/// do in truth; at least one, and below 1 % as many as two significant digits take.
 #[must_use]
 pub fn decimals(interval: &Interval, threshold: f64) -> usize {
-    true_decimals(1, interval, (threshold, f64::INFINITY), 0.01)
+    let magnitude = (interval.value * 100.0).abs().log10().floor();
+    let least = (1..=6).find(|&decimals| magnitude + f64::from(decimals) >= 1.0);
+    let least = least.map_or(1, |decimals: u8| decimals.into());
+    true_decimals(least, interval, (threshold, f64::INFINITY), 0.01)
 }
 
 /// How many decimals, `least` or more, value and ends of `interval` need in a unit that is worth `worth`, so that as shown
@@ -153,6 +156,14 @@ mod tests {
             ends(&interval(0.96996, 0.972, 0.974), 0.97),
             "[96.996, 97.400]"
         );
+    }
+
+    #[test]
+    fn a_small_share_keeps_its_digits() {
+        let shown = of_native(&interval(0.000_008, 0.000_009_4, 0.000_010_3), 0.8);
+        assert_eq!(shown, "0.00094 % of native [0.00080, 0.00103]");
+        assert_eq!(decimals(&interval(0.0098, 0.01, 0.0102), 0.8), 1);
+        assert_eq!(decimals(&interval(0.0, 0.0, 0.0), 0.8), 1);
     }
 
     #[test]

@@ -11,7 +11,9 @@ pub mod registers;
 pub mod tables;
 pub mod vcpu;
 
-use kvm_bindings::kvm_userspace_memory_region;
+use std::sync::{Mutex, PoisonError};
+
+use kvm_bindings::{kvm_irq_routing_entry, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VmFd};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vtax_scenarios::plan::{PageSize, Topology};
@@ -98,6 +100,8 @@ pub struct Vm<'a> {
     devices: &'a Devices,
     config: VmConfig,
     cr3: u64,
+    /// The routes of all lines, until those of partners are asked for.
+    unrouted: Mutex<Option<Vec<kvm_irq_routing_entry>>>,
 }
 
 impl<'a> Vm<'a> {
@@ -137,10 +141,8 @@ impl<'a> Vm<'a> {
             interrupts::poll_when_halted(&fd, nanos)?;
         }
         let mut routes = devices.attach(&fd, config.vcpus)?;
-        if config.interrupts {
-            routes.extend(interrupts::partner_routes(config.vcpus));
-        }
         interrupts::route(&fd, &routes)?;
+        routes.extend(interrupts::partner_routes(config.vcpus));
         image.load(ram)?;
         tables::interrupt_table(ram, image)?;
         let cr3 = tables::page_tables(ram, config.page_size, config.vcpus)?;
@@ -151,6 +153,7 @@ impl<'a> Vm<'a> {
             devices,
             config,
             cr3,
+            unrouted: Mutex::new(Some(routes)),
         })
     }
 
@@ -190,6 +193,12 @@ impl<'a> Vm<'a> {
     /// # Errors
     /// The guest has no interrupt controller, or no eventfd is to be had.
     pub fn partner_line(&self, index: u32) -> Result<EventFd, VmError> {
+        // Not for a guest that never has one: each change of routes waits for a grace period of RCU.
+        let mut unrouted = self.unrouted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(routes) = unrouted.take() {
+            interrupts::route(&self.fd, &routes)?;
+        }
+        drop(unrouted);
         let line = event()?;
         self.fd
             .register_irqfd(&line, interrupts::partner_line(index))

@@ -7,7 +7,16 @@ use crate::host::cgroup::{Cgroup, Version};
 use crate::host::cgroups::{Cgroups, Controller};
 use crate::host::io_weight::Sharer;
 
-pub(super) const CHECKS: &[Check] = &[iommu, vfio, sriov, tap, vhost, control_groups, io_weights];
+pub(super) const CHECKS: &[Check] = &[
+    iommu,
+    vfio,
+    sriov,
+    disks,
+    tap,
+    vhost,
+    control_groups,
+    io_weights,
+];
 
 const HERE: Area = Area::Devices;
 
@@ -83,6 +92,20 @@ fn sriov(host: &Host) -> Finding {
         .remedy(format!(
             "echo 1 | sudo tee /sys/bus/pci/devices/{first}/sriov_numvfs"
         ))
+}
+
+fn disks(host: &Host) -> Finding {
+    let subject = "io_uring";
+    let means = "disks in files and on block devices are not testable: memory disks are";
+    match &host.probes.io_uring {
+        Ok(()) => HERE.ok(subject, "can be used"),
+        Err(ErrorKind::PermissionDenied) => HERE
+            .missing(subject, "may not be used", means)
+            .remedy("echo 0 | sudo tee /proc/sys/kernel/io_uring_disabled; in a container, let its seccomp filter pass it"),
+        Err(kind) => HERE
+            .missing(subject, format!("cannot be used: {kind}"), means)
+            .remedy("Linux 5.11 or later, with CONFIG_IO_URING"),
+    }
 }
 
 fn tap(host: &Host) -> Finding {

@@ -227,11 +227,12 @@ fn modules_are_offered_only_where_the_kernel_loads_them() {
 fn a_device_that_may_not_be_opened_is_not_an_absent_one() {
     let (tree, mut probes) = fake::intel_metal();
     let examination = examined(&tree, probes.clone());
-    for subject in ["TAP", "vhost-net"] {
+    for subject in ["TAP", "vhost-net", "io_uring"] {
         assert_eq!(find(&examination, subject).status, Status::Ok, "{subject}");
     }
     probes.vhost_net = Err(ErrorKind::PermissionDenied);
     probes.tun = Err(ErrorKind::NotFound);
+    probes.io_uring = Err(ErrorKind::PermissionDenied);
     let examination = examined(&tree, probes);
     let vhost = find(&examination, "vhost-net");
     assert_eq!(vhost.found, "/dev/vhost-net may not be opened");
@@ -239,6 +240,9 @@ fn a_device_that_may_not_be_opened_is_not_an_absent_one() {
     let tap = find(&examination, "TAP");
     assert_eq!(tap.status, Status::Missing);
     assert_eq!(tap.remedy.as_deref(), Some("sudo modprobe tun"));
+    let rings = find(&examination, "io_uring");
+    assert_eq!(rings.found, "may not be used");
+    assert!(rings.remedy.as_ref().unwrap().contains("io_uring_disabled"));
 }
 
 #[test]
