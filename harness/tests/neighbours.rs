@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use vtax::host::affinity::allowed_cpus;
-use vtax::host::cgroups::Cgroups;
+use vtax::host::cgroups::{Cgroups, Controller};
 use vtax::host::root::HostRoot;
 use vtax::measure::boot::{Baseline, Spec, boot};
 use vtax::measure::plant::Planted;
@@ -22,36 +22,41 @@ use vtax_scenarios::{Overrides, parse};
 /// Longer than any neighbour takes to do something, on any host.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What this host needs for the test; says so and returns where it is missing.
+/// Says that this test cannot run here: for scripts/test, past libtest, which keeps what a passing test prints to itself.
+fn skip(why: &str) {
+    let thread = std::thread::current();
+    let line = format!(
+        "SKIPPED {}: {why}\n",
+        thread.name().unwrap_or("a test of neighbours")
+    );
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// Runs the test where the host has what it needs.
 fn with_cgroups(test: impl FnOnce(&Cgroups)) {
-    let skip = |why: &str| {
-        // For scripts/test, past libtest, which keeps what a passing test prints to itself.
-        let thread = std::thread::current();
-        let line = format!(
-            "SKIPPED {}: {why}\n",
-            thread.name().unwrap_or("a test of neighbours")
-        );
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
-    };
     if !Path::new("/dev/kvm").exists() {
         let required = std::env::var_os("VTAX_REQUIRE_KVM").is_some_and(|value| value == "1");
         assert!(!required, "/dev/kvm cannot be used");
         return skip("it needs /dev/kvm");
     }
     let cgroups = Cgroups::of(&HostRoot::default()).unwrap();
-    if !cgroups.weighs_cpu() {
+    if !cgroups.has(Controller::Cpu) {
         return skip("no control group for CPU time may be made here");
     }
     test(&cgroups);
 }
 
 fn start(plans: &[Neighbour], cgroups: &Cgroups) -> Result<Crowd, CrowdError> {
+    start_with(plans, cgroups, &std::env::temp_dir())
+}
+
+fn start_with(plans: &[Neighbour], cgroups: &Cgroups, scratch: &Path) -> Result<Crowd, CrowdError> {
     let cpus = allowed_cpus().unwrap();
     let around = Around {
         program: Path::new(env!("CARGO_BIN_EXE_vtax")),
         cgroups,
         guest_cpus: &cpus[..1],
-        scratch: &std::env::temp_dir(),
+        scratch,
         seed: 1,
     };
     Crowd::start(plans, &around)
@@ -180,6 +185,59 @@ fn a_quota_caps_a_burner() {
         // A period more than its quota may be left over from before.
         let most = 0.2 * (start.elapsed().as_secs_f64() + 0.2);
         assert!((spent as f64) < most * 1e9, "{spent} ns in a second");
+    });
+}
+
+/// The CPUs that a process may run on, as the kernel lists them.
+fn allowed_list(process: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let mut lines = status.lines();
+    let list = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list.unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_cpuset_confines_every_thread_and_leaves_nothing() {
+    with_cgroups(|cgroups| {
+        if !cgroups.has(Controller::Cpuset) {
+            return skip("no control group with a cpuset may be made here");
+        }
+        let cpus = allowed_cpus().unwrap();
+        let last = *cpus.last().unwrap();
+        let text = format!(
+            "[[neighbour]]\nwork = \"cpu\"\ncpuset = [{last}]\n\
+             [[neighbour]]\nwork = \"killed\"\nperiod = \"5ms\"\ncpuset = [{last}]\n\
+             [[neighbour]]\nwork = \"idle\""
+        );
+        let crowd = start(&plans(&text), cgroups).unwrap();
+        let pids = crowd.pids();
+        for &process in &pids[..2] {
+            for thread in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
+                let thread = thread.unwrap().file_name().into_string().unwrap();
+                assert_eq!(allowed_list(thread.parse().unwrap()), last.to_string());
+            }
+        }
+        assert_eq!(allowed_list(pids[2]), allowed_list(std::process::id()));
+        let groups: Vec<_> = crowd.members().iter().map(|it| it.cgroups()).collect();
+        let cpusets = groups.iter().flatten().filter(|path| {
+            std::fs::read_to_string(path.join("cpuset.cpus"))
+                .is_ok_and(|text| text.trim() == last.to_string())
+        });
+        assert_eq!(cpusets.count(), 2, "{groups:?}");
+        drop(crowd);
+        assert!(groups.iter().flatten().all(|path| !path.exists()));
+    });
+}
+
+#[test]
+fn a_weight_of_io_is_refused_where_no_device_heeds_it() {
+    with_cgroups(|cgroups| {
+        let text = "[[neighbour]]\nwork = \"io\"\ndisk-backing = \"scratch\"\nio-weight = 200";
+        // Memory is no block device.
+        let scratch = Path::new("/dev/shm");
+        let error = start_with(&plans(text), cgroups, scratch).unwrap_err();
+        assert!(error.is_lack(), "{error:?}");
+        assert!(error.to_string().contains("/dev/shm"), "{error}");
     });
 }
 

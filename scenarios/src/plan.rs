@@ -395,6 +395,13 @@ pub struct HostFacts {
     pub cgroup_cpu: bool,
     /// Whether vtax may make control groups that limit memory.
     pub cgroup_memory: bool,
+    /// Whether vtax may make control groups that confine processes to CPUs.
+    pub cgroup_cpuset: bool,
+    /// Whether vtax may make control groups for block devices.
+    pub cgroup_io: bool,
+    /// The highest weight by which a block device here is shared among control groups: 1000 with the scheduler bfq, 10,000
+    /// with blk-iocost; 0: no device is.
+    pub io_weight: u32,
     /// Whether the kernel can merge equal pages.
     pub ksm: bool,
     /// What can be set on the host, and what it is set to.

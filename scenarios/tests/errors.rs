@@ -479,6 +479,12 @@ fn neighbours() {
         "[[neighbour]]\nwork = \"cpu\"\ncount = 5000\ncpu-weight = 0\ncpu-quota = \"200%\"",
         "[[neighbour]]\nwork = \"cpu\"\npinning = \"one-to-one\"",
         "[[neighbour]]\nwork = \"cpu\"\npinning = []",
+        "[[neighbour]]\nwork = \"cpu\"\ncpuset = []",
+        "[[neighbour]]\nwork = \"cpu\"\ncpuset = 0",
+        "[[neighbour]]\nwork = \"cpu\"\npinning = [0, 2]\ncpuset = [0, 1]",
+        "[[neighbour]]\nwork = \"cpu\"\nio-weight = 200",
+        "[[neighbour]]\nwork = \"io\"\nio-weight = 200",
+        "[[neighbour]]\nwork = \"io\"\ndisk-backing = \"scratch\"\nio-weight = 20000",
         "[[neighbour]]\nwork = \"idle\"\nmemory = \"8MiB\"",
         "[[neighbour]]\nwork = \"idle\"\nmemory = \"64MiB\"\nmemory-limit = \"32MiB\"",
         "[[neighbour]]\nwork = \"idle\"\nmergeable = true\nbacking = \"2M\"",
@@ -523,6 +529,57 @@ fn what_a_host_lacks_for_neighbours() {
         &found,
         false
     ));
+}
+
+#[test]
+fn what_a_host_lacks_for_cpusets_and_weights_of_io() {
+    const ON_DISK: &str = "[[neighbour]]\nwork = \"io\"\ndisk-backing = \"scratch\"\n";
+    let without = HostFacts {
+        cpus: vec![0, 1],
+        max_vcpus: 8,
+        available_memory: 3 << 30,
+        features: u32::MAX,
+        ..HostFacts::default()
+    };
+    let with_groups = HostFacts {
+        cgroup_cpuset: true,
+        cgroup_io: true,
+        ..without.clone()
+    };
+    let with_bfq = HostFacts {
+        io_weight: 1000,
+        ..with_groups.clone()
+    };
+    let confined = |rest: &str| format!("[[neighbour]]\nwork = \"cpu\"\n{rest}");
+    let weighed = |weight| format!("{ON_DISK}io-weight = {weight}");
+    let rendered = |facts: &HostFacts, text: &str| {
+        let loaded = parse("s.toml", &scenario(text), &Overrides::default()).unwrap();
+        let found = host::check(&loaded.plan, facts);
+        host::render_untestable(&loaded.plan, &loaded.spans, &found, false)
+    };
+    let lacking = [
+        (&without, confined("cpuset = [0]")),
+        (&with_groups, confined("cpuset = [0, 7]")),
+        (
+            &with_groups,
+            confined("pinning = \"with-vcpus\"\ncpuset = [1]"),
+        ),
+        (&without, weighed(200)),
+        (&with_groups, weighed(200)),
+        (&with_bfq, weighed(1001)),
+    ]
+    .map(|(facts, text)| rendered(facts, &text));
+    assert!(lacking.iter().all(|text| !text.is_empty()));
+    insta::assert_snapshot!(lacking.join("\n\n--------\n"));
+
+    for text in [
+        confined("cpuset = [0, 1]"),
+        confined("pinning = \"with-vcpus\"\ncpuset = [0]"),
+        confined("count = 0\ncpuset = [7]"),
+        weighed(1000),
+    ] {
+        assert_eq!(rendered(&with_bfq, &text), "", "{text}");
+    }
 }
 
 #[test]

@@ -318,6 +318,7 @@ fn neighbours_take_their_defaults_and_the_matrix_varies_them_by_name() {
         cpu-quota = "50%"
         content = { zero = "10%", common = "40%" }
         pinning = [1, 0]
+        cpuset = [2, 1, 0, 1]
         [[workload]]
         name = "cpu-hash"
         [matrix]
@@ -345,6 +346,8 @@ fn neighbours_take_their_defaults_and_the_matrix_varies_them_by_name() {
         cpu_weight: None,
         cpu_quota: None,
         memory_limit: None,
+        cpuset: None,
+        io_weight: None,
         mergeable: false,
         content: None,
         disk: NeighbourDisk::Memory,
@@ -358,6 +361,7 @@ fn neighbours_take_their_defaults_and_the_matrix_varies_them_by_name() {
         pinning: NeighbourPinning::List(vec![1, 0]),
         cpu_weight: Some(200),
         cpu_quota: Some(0.5),
+        cpuset: Some(vec![0, 1, 2]),
         content: Some(Content {
             zero: 0.1,
             common: 0.4,
@@ -374,11 +378,14 @@ fn neighbours_take_their_defaults_and_the_matrix_varies_them_by_name() {
 fn a_plan_explained_names_the_neighbours() {
     let plan = plan(
         "schema = 1\nname = \"s\"\n[[neighbour]]\nwork = \"cpu\"\nname = \"burner\"\npinning = \"with-vcpus\"\n\
-         cpu-weight = 200\n[[workload]]\nname = \"cpu-hash\"\n[matrix]\n\"neighbour.burner.count\" = [0, 2]",
+         cpu-weight = 200\n[[neighbour]]\nwork = \"io\"\ndisk-backing = \"scratch\"\nio-weight = 50\ncpuset = [0]\n\
+         [[workload]]\nname = \"cpu-hash\"\n[matrix]\n\"neighbour.burner.count\" = [0, 2]",
     );
     let text = vtax_scenarios::explain(&plan);
     assert!(
-        text.contains("2 × cpu (burner), with the vCPUs, weight 200"),
+        text.contains(
+            "2 × cpu (burner), with the vCPUs, weight 200; 1 × io, confined to [0], I/O weight 50"
+        ),
         "{text}"
     );
 }

@@ -1,11 +1,13 @@
 //! Runs beside neighbours: they are told, they do their work, and none outlives its run, however that ends.
 
-use std::path::Path;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use vtax_tests::{RunDir, Stage};
+use vtax_tests::{LoopDevice, RunDir, Stage};
 
 /// One neighbour or none, beside a cell that is over in a moment.
 const BESIDE: &str = r#"schema = 1
@@ -108,10 +110,18 @@ fn no_neighbour_outlives_a_killed_run_and_the_next_one_removes_their_groups() {
     let Some(stage) = Stage::with_kvm() else {
         return;
     };
-    let long = BESIDE
+    // With a cpuset where the host has them: its groups are in a hierarchy of their own in version 1.
+    let confined = BESIDE.replace("work = \"cpu\"\n", "work = \"cpu\"\ncpuset = [0]\n");
+    stage.file("beside.toml", &confined);
+    let checked = stage.vtax("scenario check beside.toml").run();
+    let text = match checked.exits(0).stdout.contains("can measure 2") {
+        true => &confined,
+        false => BESIDE,
+    };
+    let long = text
         .replace("pilot-boots = 3", "pilot-boots = 500")
         .replace("max-boots = 3", "max-boots = 500");
-    stage.file("beside.toml", BESIDE).file("long.toml", &long);
+    stage.file("beside.toml", text).file("long.toml", &long);
     let mut running = stage.vtax("run long.toml --out killed").start();
     let killed = stage.run_dir("killed");
     running.wait_until(|| killed.rows_so_far() > 30);
@@ -146,6 +156,110 @@ fn a_neighbour_that_the_host_cannot_give_is_said_before_anything_runs() {
     let outcome = stage.vtax("scenario check far.toml").run();
     outcome.exits(0);
     outcome.complains(&["not testable here", "CPU 1000", "far.toml"]);
+}
+
+/// Says that the calling test is skipped, past libtest, which keeps what a passing test prints.
+fn skip(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test of neighbours");
+    writeln!(std::io::stderr(), "SKIPPED {test}: {why}").expect("stderr takes a line");
+}
+
+/// The scheduler of a block device, set for a test and set back after it.
+struct Scheduler {
+    file: PathBuf,
+    before: String,
+}
+
+impl Scheduler {
+    /// `None`, said on stderr, where the kernel has none of this name.
+    fn select(device: &Path, name: &str) -> Option<Self> {
+        let disk = device.file_name()?.to_str()?;
+        let file = PathBuf::from(format!("/sys/block/{disk}/queue/scheduler"));
+        let choices = fs::read_to_string(&file).ok()?;
+        let (_, rest) = choices.split_once('[')?;
+        let before = rest.split_once(']')?.0.to_owned();
+        if fs::write(&file, name).is_err() {
+            skip(&format!("this kernel has no scheduler {name}"));
+            return None;
+        }
+        Some(Self { file, before })
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        let restored = fs::write(&self.file, &self.before);
+        assert!(restored.is_ok() || std::thread::panicking());
+    }
+}
+
+/// Bytes that bfq has served to vtax's groups of this weight.
+fn served(weight: &str) -> u64 {
+    let groups = fs::read_dir("/sys/fs/cgroup/blkio").into_iter().flatten();
+    groups
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.to_string_lossy().contains("/vtax-"))
+        .filter(|path| {
+            fs::read_to_string(path.join("blkio.bfq.weight"))
+                .is_ok_and(|text| text.trim() == weight)
+        })
+        .filter_map(|path| fs::read_to_string(path.join("blkio.bfq.io_service_bytes")).ok())
+        .filter_map(|text| {
+            text.lines()
+                .last()?
+                .strip_prefix("Total ")?
+                .parse::<u64>()
+                .ok()
+        })
+        .sum()
+}
+
+#[test]
+fn a_weight_of_io_needs_a_device_that_is_shared_by_weight() {
+    let Some(stage) = Stage::as_root_with_kvm() else {
+        return;
+    };
+    if !stage.has_files(&["/sys/fs/cgroup/blkio"]) {
+        return;
+    }
+    let text = BESIDE
+        .replace(
+            "work = \"cpu\"\n",
+            "work = \"io\"\ndisk-backing = \"scratch\"\nio-weight = 300\n",
+        )
+        .replace("[0, 2]", "[1]");
+    stage.file("weighed.toml", &text);
+    let Some(device) = LoopDevice::formatted(256 << 20) else {
+        return;
+    };
+    let mounted = stage.path("mounted");
+    fs::create_dir(&mounted).expect("the stage takes folders");
+    let mount = format!("mount {} mounted && exec \"$@\"", device.path().display());
+    let wrapper = ["unshare", "--mount", "sh", "-c", &mount, "sh"];
+    let run = |out: &str| stage.vtax_under(&wrapper, &format!("run weighed.toml --out {out}"));
+
+    let Some(none) = Scheduler::select(device.path(), "none") else {
+        return;
+    };
+    run("mounted/none")
+        .run()
+        .exits(5)
+        .complains(&["shared by weight"]);
+    drop(none);
+
+    let Some(_bfq) = Scheduler::select(device.path(), "bfq") else {
+        return;
+    };
+    let mut running = run("mounted/bfq").start();
+    running.wait_until(|| served("300") > 1 << 20);
+    let outcome = running.wait();
+    assert!(matches!(outcome.code(), Some(0 | 3 | 4)), "{outcome:#?}");
+
+    // The run directory counts, not that some device is shared.
+    let outcome = run("elsewhere").run();
+    outcome.exits(5);
+    assert!(outcome.stdout.contains("shared by weight"), "{outcome:#?}");
 }
 
 #[test]

@@ -6,7 +6,6 @@
 //!
 //! Source: Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD (Linux 5.14 and newer).
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -60,9 +59,7 @@ pub struct KvmStatistics {
     file: File,
     /// Where the values begin in the file.
     start: u64,
-    /// Names of all scalar values, each with its place in `data`.
-    places: Vec<(String, usize)>,
-    /// Those that are kept for each block.
+    /// What is kept for each block, with its place in `data`.
     kept: Vec<(Counter, usize)>,
     data: Vec<u8>,
 }
@@ -116,7 +113,6 @@ impl KvmStatistics {
         Ok(Self {
             file,
             start: start.into(),
-            places,
             kept,
             data: vec![0; end],
         })
@@ -133,19 +129,6 @@ impl KvmStatistics {
             let sum = value.map(|value| value + counts.get(counter).unwrap_or(0));
             counts.set(counter, sum);
         }
-    }
-
-    /// All values that are not zero, by KVM's names.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub fn all(&mut self) -> Result<BTreeMap<String, u64>, StatisticsError> {
-        self.file.read_exact_at(&mut self.data, self.start)?;
-        let value = |(name, place): &(String, usize)| {
-            let value = long(&self.data, *place).filter(|&value| value > 0)?;
-            Some((name.clone(), value))
-        };
-        Ok(self.places.iter().filter_map(value).collect())
     }
 
     /// The counters that this kernel does not have.
@@ -222,11 +205,6 @@ mod tests {
         assert_eq!(counts.get(Counter::KvmHaltWait), Some(900));
         assert_eq!(counts.get(Counter::KvmIrqExits), None);
         assert!(statistics.missing().any(|it| it == Counter::KvmIrqExits));
-        let all = statistics.all().unwrap();
-        assert_eq!(
-            all,
-            BTreeMap::from([("exits".into(), 41), ("halt_wait_ns".into(), 900)])
-        );
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(super) fn of(work: Work) -> Neighbour {
         cpu_weight: None,
         cpu_quota: None,
         memory_limit: None,
+        cpuset: None,
+        io_weight: None,
         mergeable: false,
         content: None,
         disk: NeighbourDisk::Memory,

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use procfs::{ProcessCGroups, process::MountInfos};
+use procfs::process::{MountInfo, MountInfos};
+use procfs::{ProcessCGroup, ProcessCGroups};
 
 use super::root::{HostRoot, ReadError};
 
@@ -109,31 +110,34 @@ pub(super) struct Levels {
 impl Levels {
     /// A version 1 hierarchy that holds the controller comes first, as in the kernel: a controller is in one only.
     pub(super) fn of(mounts: &MountInfos, groups: &ProcessCGroups, controller: &str) -> Self {
-        let legacy = mounts.iter().find(|mount| {
+        Self::legacy(mounts, groups, controller).unwrap_or_else(|| Self::unified(mounts, groups))
+    }
+
+    /// Those of the version 1 hierarchy that holds the controller.
+    pub(super) fn legacy(
+        mounts: &MountInfos,
+        groups: &ProcessCGroups,
+        controller: &str,
+    ) -> Option<Self> {
+        let mount = mounts.iter().find(|mount| {
             mount.fs_type == "cgroup" && mount.super_options.contains_key(controller)
-        });
-        let unified = mounts.iter().find(|mount| mount.fs_type == "cgroup2");
-        let group = groups.0.iter().find(|group| match legacy {
-            Some(_) => group.controllers.iter().any(|name| name == controller),
-            None => group.hierarchy == 0,
-        });
-        let (Some(mount), Some(group)) = (legacy.or(unified), group) else {
-            return Self {
-                directories: Vec::new(),
-                unified: false,
-            };
-        };
-        // In a container the mount shows a part of the hierarchy: its root is cut off the group's path.
-        let below = Path::new(&group.pathname);
-        let below = below.strip_prefix(&mount.root).unwrap_or(below);
-        let below = below.strip_prefix("/").unwrap_or(below);
-        let directories = below
-            .ancestors()
-            .map(|level| mount.mount_point.join(level))
-            .collect();
+        })?;
+        let own = |group: &&ProcessCGroup| group.controllers.iter().any(|name| name == controller);
+        Some(Self {
+            directories: levels(mount, groups.0.iter().find(own)?),
+            unified: false,
+        })
+    }
+
+    /// Those of version 2; none where it is not mounted.
+    pub(super) fn unified(mounts: &MountInfos, groups: &ProcessCGroups) -> Self {
+        let mount = mounts.iter().find(|mount| mount.fs_type == "cgroup2");
+        let group = groups.0.iter().find(|group| group.hierarchy == 0);
         Self {
-            directories,
-            unified: legacy.is_none(),
+            directories: mount
+                .zip(group)
+                .map_or_else(Vec::new, |(mount, group)| levels(mount, group)),
+            unified: true,
         }
     }
 
@@ -146,11 +150,27 @@ impl Levels {
     }
 }
 
+/// The group's directory and those above it.
+fn levels(mount: &MountInfo, group: &ProcessCGroup) -> Vec<PathBuf> {
+    // In a container the mount shows a part of the hierarchy: its root is cut off the group's path.
+    let below = Path::new(&group.pathname);
+    let below = below.strip_prefix(&mount.root).unwrap_or(below);
+    let below = below.strip_prefix("/").unwrap_or(below);
+    below
+        .ancestors()
+        .map(|level| mount.mount_point.join(level))
+        .collect()
+}
+
+/// The path below the host's root.
+pub(super) fn below_root(path: &Path) -> String {
+    let path = path.strip_prefix("/").unwrap_or(path);
+    path.to_string_lossy().into_owned()
+}
+
 /// The file's path below the host's root.
 pub(super) fn file(directory: &Path, name: &str) -> String {
-    let path = directory.join(name);
-    let path = path.strip_prefix("/").unwrap_or(&path);
-    path.to_string_lossy().into_owned()
+    below_root(&directory.join(name))
 }
 
 /// CPUs of a `cpu.max` such as `150000 100000`; `max` is no quota.

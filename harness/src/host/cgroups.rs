@@ -1,4 +1,5 @@
-//! Control groups that vtax makes, for guests whose CPU time is weighed or capped and whose memory is limited.
+//! Control groups that vtax makes, for guests whose CPU time is weighed or capped, that are confined to some CPUs, whose memory
+//! is limited or whose I/O is weighed.
 //!
 //! ```text
 //! Cgroups::of (where groups may be made) ──make(name, limits)──► Group ──enter / add──► … ──drop──► removed
@@ -8,6 +9,7 @@
 //! is one directory below the nearest group above that hands the controllers on: a group that has processes of its own
 //! may not (Linux, admin-guide/cgroup-v2.rst, "No Internal Process Constraint").
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -15,20 +17,12 @@ use std::{fs, io};
 use procfs::{ProcessCGroups, process::MountInfos};
 use rustix::fs::Access;
 
-use super::cgroup::{Levels, file};
+use super::cgroup::{Levels, below_root, file};
+pub use super::limits::{Controller, Limits};
 use super::root::{HostRoot, ReadError};
 
 /// How the names of all of vtax's groups begin; the process that made them follows.
 const PREFIX: &str = "vtax-";
-
-/// What version 1 calls a weight of 100.
-const SHARES_OF_100: u64 = 1024;
-
-/// The period of a quota in microseconds, the kernel's default.
-const PERIOD_MICROS: f64 = 100_000.0;
-
-/// The kernel takes no smaller quota.
-const LEAST_QUOTA_MICROS: f64 = 1000.0;
 
 /// How long a group may take to become empty once its processes have ended.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -41,6 +35,9 @@ pub enum CgroupError {
         "vtax may not make a control group with the {0} controller here; run as root, or where one is delegated to you"
     )]
     NoPlace(&'static str),
+    /// The controller is there, but not this part of it.
+    #[error("control groups of this kernel have no {0}")]
+    NoFile(&'static str),
     /// The kernel refused.
     #[error("{what} {}: {source}", .path.display())]
     Refused {
@@ -53,30 +50,30 @@ pub enum CgroupError {
     },
 }
 
-/// What a group is to enforce.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Limits {
-    /// Weight, from 1 to 10,000, where 100 is that of any new group.
-    pub cpu_weight: Option<u32>,
-    /// CPU time per wall-clock time, in CPUs.
-    pub cpu_quota: Option<f64>,
-    /// Most bytes of memory.
-    pub memory: Option<u64>,
+impl CgroupError {
+    /// Whether the host lacks something, rather than that anything failed.
+    #[must_use]
+    pub fn is_lack(&self) -> bool {
+        matches!(self, Self::NoPlace(_) | Self::NoFile(_))
+    }
 }
 
-/// Where groups can be made, by controller.
+/// Where groups can be made.
 #[derive(Clone, Debug, Default)]
 pub struct Cgroups {
     root: HostRoot,
-    cpu: Option<Place>,
-    memory: Option<Place>,
+    /// One for each hierarchy of version 1, then the groups of version 2 above this process, the nearest first.
+    places: Vec<Place>,
 }
 
+/// A directory of groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     /// Below the host's root.
     directory: String,
     unified: bool,
+    /// What can be asked of the groups in it.
+    controllers: BTreeSet<Controller>,
 }
 
 impl Cgroups {
@@ -87,42 +84,46 @@ impl Cgroups {
     pub fn of(root: &HostRoot) -> Result<Self, ReadError> {
         let mounts: MountInfos = root.parsed("proc/self/mountinfo", "a list of mounts")?;
         let groups: ProcessCGroups = root.parsed("proc/self/cgroup", "a list of control groups")?;
-        let place = |controllers: &[&str]| {
-            let levels = Levels::of(&mounts, &groups, controllers[0]);
-            let mut levels = levels
-                .directories
-                .iter()
-                .zip(std::iter::repeat(levels.unified));
-            levels
-                .by_ref()
-                .find(|(directory, unified)| !unified || hands_on(root, directory, controllers))
-                .map(|(directory, unified)| Place {
-                    directory: file(directory, ""),
-                    unified,
-                })
-                .filter(|place| {
-                    rustix::fs::access(root.path(&place.directory), Access::WRITE_OK).is_ok()
-                })
-        };
-        // In version 2 a process is in one group, so that both controllers should come with it.
-        let both = place(&["cpu", "memory"]).filter(|place| place.unified);
+        // A hierarchy may have several controllers.
+        let mut legacy: BTreeMap<PathBuf, BTreeSet<Controller>> = BTreeMap::new();
+        for controller in Controller::ALL {
+            let levels = Levels::legacy(&mounts, &groups, controller.legacy_name());
+            if let Some(own) = levels.and_then(|levels| levels.directories.into_iter().next()) {
+                legacy.entry(own).or_default().insert(controller);
+            }
+        }
+        let unified = Levels::unified(&mounts, &groups)
+            .directories
+            .into_iter()
+            .map(|directory| {
+                let controllers = handed_on(root, &directory);
+                (directory, controllers)
+            });
+        let places = legacy
+            .into_iter()
+            .map(|place| (place, false))
+            .chain(unified.map(|place| (place, true)))
+            .map(|((directory, controllers), unified)| Place {
+                directory: below_root(&directory),
+                unified,
+                controllers,
+            })
+            .filter(|place| {
+                let path = root.path(&place.directory);
+                !place.controllers.is_empty() && rustix::fs::access(path, Access::WRITE_OK).is_ok()
+            })
+            .collect();
         Ok(Self {
-            cpu: both.clone().or_else(|| place(&["cpu"])),
-            memory: both.or_else(|| place(&["memory"])),
             root: root.clone(),
+            places,
         })
     }
 
-    /// Whether groups can weigh and cap CPU time.
+    /// Whether groups can be made with this controller.
     #[must_use]
-    pub fn weighs_cpu(&self) -> bool {
-        self.cpu.is_some()
-    }
-
-    /// Whether groups can limit memory.
-    #[must_use]
-    pub fn limits_memory(&self) -> bool {
-        self.memory.is_some()
+    pub fn has(&self, controller: Controller) -> bool {
+        let mut places = self.places.iter();
+        places.any(|place| place.controllers.contains(&controller))
     }
 
     /// The name of group `number` of this process.
@@ -137,22 +138,10 @@ impl Cgroups {
     /// # Errors
     /// [`CgroupError`]; nothing is left of it then.
     pub fn make(&self, name: &str, limits: &Limits) -> Result<Option<Group>, CgroupError> {
-        let wants_cpu = limits.cpu_weight.is_some() || limits.cpu_quota.is_some();
-        let mut places: Vec<&Place> = Vec::new();
-        match &self.cpu {
-            Some(place) => places.push(place),
-            None if wants_cpu => return Err(CgroupError::NoPlace("cpu")),
-            None => {}
-        }
-        if limits.memory.is_some() {
-            let place = self.memory.as_ref().ok_or(CgroupError::NoPlace("memory"))?;
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
+        let places = self.places(limits)?;
         let mut group = Group {
             root: self.root.clone(),
-            directories: Vec::new(),
+            places: Vec::new(),
         };
         for place in places {
             let directory = format!("{}/{name}", place.directory);
@@ -160,20 +149,48 @@ impl Cgroups {
                 "making the control group",
                 &self.root.path(&directory),
             ))?;
-            group.directories.push(Place {
+            group.places.push(Place {
                 directory,
-                unified: place.unified,
+                ..place.clone()
             });
         }
-        group.limit(self, limits)?;
-        Ok((!group.directories.is_empty()).then_some(group))
+        group.limit(limits)?;
+        Ok((!group.places.is_empty()).then_some(group))
+    }
+
+    /// Where a group with these limits is made.
+    fn places(&self, limits: &Limits) -> Result<Vec<&Place>, CgroupError> {
+        // Which controllers these are does not depend on the version.
+        let files = limits.files(true);
+        let mut wanted: BTreeSet<Controller> = files.iter().map(|(of, ..)| *of).collect();
+        if self.has(Controller::Cpu) {
+            wanted.insert(Controller::Cpu);
+        }
+        let (unified, legacy): (Vec<_>, Vec<_>) =
+            self.places.iter().partition(|place| place.unified);
+        let mut places: Vec<&Place> = legacy
+            .into_iter()
+            .filter(|place| !place.controllers.is_disjoint(&wanted))
+            .collect();
+        for place in &places {
+            wanted.retain(|controller| !place.controllers.contains(controller));
+        }
+        if let Some(first) = wanted.first() {
+            // In version 2 a process is in one group, so that all must come with it. The higher a group the more it hands on.
+            let all = unified
+                .into_iter()
+                .find(|place| place.controllers.is_superset(&wanted));
+            let missing = wanted.iter().find(|controller| !self.has(**controller));
+            places.push(all.ok_or(CgroupError::NoPlace(missing.unwrap_or(first).name()))?);
+        }
+        Ok(places)
     }
 
     /// Removes what processes of vtax that are gone have left, and says what that was: their groups are empty, or will be
     /// in a moment, since guests die with them.
     pub fn sweep(&self) -> Vec<PathBuf> {
         let mut removed = Vec::new();
-        for place in self.cpu.iter().chain(&self.memory) {
+        for place in &self.places {
             for name in self.root.entries(&place.directory).unwrap_or_default() {
                 let owner = name
                     .strip_prefix(PREFIX)
@@ -209,13 +226,16 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the group's children may have these controllers.
-fn hands_on(root: &HostRoot, directory: &Path, controllers: &[&str]) -> bool {
+/// The controllers that the children of a group of version 2 have.
+fn handed_on(root: &HostRoot, directory: &Path) -> BTreeSet<Controller> {
     let text = root
         .text(&file(directory, "cgroup.subtree_control"))
         .unwrap_or_default();
     let handed: Vec<&str> = text.split_whitespace().collect();
-    controllers.iter().all(|wanted| handed.contains(wanted))
+    Controller::ALL
+        .into_iter()
+        .filter(|controller| handed.contains(&controller.name()))
+        .collect()
 }
 
 fn refused(what: &str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
@@ -228,60 +248,53 @@ fn refused(what: &str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
 pub struct Group {
     root: HostRoot,
     /// One for each hierarchy of version 1, or the only one of version 2.
-    directories: Vec<Place>,
+    places: Vec<Place>,
 }
 
 impl Group {
-    fn limit(&self, cgroups: &Cgroups, limits: &Limits) -> Result<(), CgroupError> {
-        let of = |parent: &Option<Place>| {
-            let parent = parent.as_ref()?;
-            let below = format!("{}/", parent.directory);
-            self.directories
-                .iter()
-                .find(|own| own.directory.starts_with(&below) && own.unified == parent.unified)
-        };
-        if let Some(place) = of(&cgroups.cpu) {
-            if let Some(weight) = limits.cpu_weight {
-                let weight = u64::from(weight);
-                match place.unified {
-                    true => self.write(place, "cpu.weight", &weight.to_string())?,
-                    false => {
-                        let shares = (weight * SHARES_OF_100 / 100).max(2);
-                        self.write(place, "cpu.shares", &shares.to_string())?;
-                    }
+    fn limit(&self, limits: &Limits) -> Result<(), CgroupError> {
+        for place in &self.places {
+            if !place.unified && place.controllers.contains(&Controller::Cpuset) {
+                self.furnish(place)?;
+            }
+            for (controller, name, value) in limits.files(place.unified) {
+                if place.controllers.contains(&controller) {
+                    self.write(place, name, &value)?;
                 }
             }
-            if let Some(quota) = limits.cpu_quota {
-                let micros = (quota * PERIOD_MICROS).round().max(LEAST_QUOTA_MICROS);
-                match place.unified {
-                    true => self.write(place, "cpu.max", &format!("{micros} {PERIOD_MICROS}"))?,
-                    false => {
-                        self.write(place, "cpu.cfs_period_us", &PERIOD_MICROS.to_string())?;
-                        self.write(place, "cpu.cfs_quota_us", &micros.to_string())?;
-                    }
-                }
-            }
-        }
-        if let (Some(place), Some(bytes)) = (of(&cgroups.memory), limits.memory) {
-            let name = match place.unified {
-                true => "memory.max",
-                false => "memory.limit_in_bytes",
-            };
-            self.write(place, name, &bytes.to_string())?;
         }
         Ok(())
     }
 
-    fn write(&self, place: &Place, name: &str, value: &str) -> Result<(), CgroupError> {
+    /// Gives a new cpuset of version 1 the CPUs and the memory of the group above: it has none, and so nobody may join it
+    /// (Linux, admin-guide/cgroup-v1/cpusets.rst).
+    fn furnish(&self, place: &Place) -> Result<(), CgroupError> {
+        let (above, _) = place.directory.rsplit_once('/').unwrap_or_default();
+        for (name, effective) in [
+            ("cpuset.cpus", "cpuset.effective_cpus"),
+            ("cpuset.mems", "cpuset.effective_mems"),
+        ] {
+            let path = self.root.path(&format!("{above}/{effective}"));
+            let value = fs::read_to_string(&path).map_err(refused("reading", &path))?;
+            self.write(place, name, value.trim())?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, place: &Place, name: &'static str, value: &str) -> Result<(), CgroupError> {
         let path = self.root.path(&format!("{}/{name}", place.directory));
-        fs::write(&path, value).map_err(refused(&format!("writing {value} to"), &path))
+        fs::write(&path, value).map_err(|error| match path.exists() {
+            // The kernel answers that the file may not be made.
+            false => CgroupError::NoFile(name),
+            true => refused(&format!("writing {value} to"), &path)(error),
+        })
     }
 
     /// Where the group is, in each hierarchy.
     #[must_use]
     pub fn paths(&self) -> Vec<PathBuf> {
-        let directories = self.directories.iter();
-        directories
+        let places = self.places.iter();
+        places
             .map(|place| self.root.path(&place.directory))
             .collect()
     }
@@ -290,8 +303,8 @@ impl Group {
     /// kernel stops no other process for it, as it does where someone moves a process by its id.
     #[must_use]
     pub fn entrances(&self) -> Vec<PathBuf> {
-        let directories = self.directories.iter();
-        directories
+        let places = self.places.iter();
+        places
             .map(|place| {
                 let name = match place.unified {
                     true => "cgroup.procs",
@@ -307,7 +320,7 @@ impl Group {
     /// # Errors
     /// The kernel refuses, or there is no such process.
     pub fn add(&self, process: u32) -> Result<(), CgroupError> {
-        self.directories
+        self.places
             .iter()
             .try_for_each(|place| self.write(place, "cgroup.procs", &process.to_string()))
     }
@@ -321,10 +334,10 @@ impl Group {
     }
 
     fn take_away(&mut self) -> Result<(), CgroupError> {
-        while let Some(place) = self.directories.last() {
+        while let Some(place) = self.places.last() {
             let path = self.root.path(&place.directory);
             remove(&path).map_err(refused("removing the control group", &path))?;
-            self.directories.pop();
+            self.places.pop();
         }
         Ok(())
     }
@@ -338,154 +351,5 @@ impl Drop for Group {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::fake::Tree;
-
-    const V1: &[(&str, &str)] = &[
-        (
-            "proc/self/mountinfo",
-            "33 31 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
-             36 31 0:33 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
-             41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
-        ),
-        ("proc/self/cgroup", "4:memory:/job\n1:cpu:/\n0::/\n"),
-        ("sys/fs/cgroup/cpu/", ""),
-        ("sys/fs/cgroup/memory/job/", ""),
-    ];
-
-    const V2: &[(&str, &str)] = &[
-        (
-            "proc/self/mountinfo",
-            "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
-        ),
-        ("proc/self/cgroup", "0::/user.slice/job\n"),
-        ("sys/fs/cgroup/cgroup.subtree_control", "cpu memory io\n"),
-        (
-            "sys/fs/cgroup/user.slice/cgroup.subtree_control",
-            "cpu memory\n",
-        ),
-        ("sys/fs/cgroup/user.slice/job/cgroup.subtree_control", ""),
-    ];
-
-    const ALL: Limits = Limits {
-        cpu_weight: Some(200),
-        cpu_quota: Some(0.5),
-        memory: Some(1 << 30),
-    };
-
-    /// A real group's files go with it; those of a fake one have to go first.
-    fn remove(group: Group) {
-        for path in group.paths() {
-            for entry in fs::read_dir(path).unwrap() {
-                fs::remove_file(entry.unwrap().path()).unwrap();
-            }
-        }
-        group.remove().unwrap();
-    }
-
-    #[test]
-    fn version_1_has_a_directory_for_each_controller() {
-        let tree = Tree::new(V1);
-        let root = tree.root();
-        let cgroups = Cgroups::of(&root).unwrap();
-        assert!(cgroups.weighs_cpu() && cgroups.limits_memory());
-        let group = cgroups.make("vtax-1-0", &ALL).unwrap().unwrap();
-        let text = |path: &str| root.text(&format!("sys/fs/cgroup/{path}")).unwrap();
-        assert_eq!(text("cpu/vtax-1-0/cpu.shares"), "2048");
-        assert_eq!(text("cpu/vtax-1-0/cpu.cfs_period_us"), "100000");
-        assert_eq!(text("cpu/vtax-1-0/cpu.cfs_quota_us"), "50000");
-        assert_eq!(
-            text("memory/job/vtax-1-0/memory.limit_in_bytes"),
-            "1073741824"
-        );
-        group.add(77).unwrap();
-        assert_eq!(text("memory/job/vtax-1-0/cgroup.procs"), "77");
-        assert!(group.entrances()[0].ends_with("cpu/vtax-1-0/tasks"));
-        remove(group);
-        assert!(!root.exists("sys/fs/cgroup/cpu/vtax-1-0"));
-        assert!(!root.exists("sys/fs/cgroup/memory/job/vtax-1-0"));
-    }
-
-    #[test]
-    fn version_2_goes_where_the_controllers_are_handed_on() {
-        let tree = Tree::new(V2);
-        let root = tree.root();
-        let cgroups = Cgroups::of(&root).unwrap();
-        let group = cgroups.make("vtax-1-0", &ALL).unwrap().unwrap();
-        let text = |name: &str| {
-            root.text(&format!("sys/fs/cgroup/user.slice/vtax-1-0/{name}"))
-                .unwrap()
-        };
-        assert_eq!(text("cpu.weight"), "200");
-        assert_eq!(text("cpu.max"), "50000 100000");
-        assert_eq!(text("memory.max"), "1073741824");
-        assert_eq!(group.paths().len(), 1);
-        remove(group);
-        assert!(!root.exists("sys/fs/cgroup/user.slice/vtax-1-0"));
-    }
-
-    #[test]
-    fn without_a_place_nothing_is_made_and_a_limit_is_refused() {
-        let tree = Tree::new(&V2[..2]);
-        tree.write("sys/fs/cgroup/user.slice/job/cgroup.subtree_control", "");
-        let cgroups = Cgroups::of(&tree.root()).unwrap();
-        assert!(!cgroups.weighs_cpu() && !cgroups.limits_memory());
-        assert!(cgroups.make("x", &Limits::default()).unwrap().is_none());
-        let error = cgroups.make("x", &ALL).unwrap_err().to_string();
-        assert!(error.contains("the cpu controller"), "{error}");
-    }
-
-    #[test]
-    fn a_value_that_the_kernel_refuses_leaves_no_group() {
-        let tree = Tree::new(V1);
-        let cgroups = Cgroups::of(&tree.root()).unwrap();
-        // The memory directory of that name is there already.
-        tree.write("sys/fs/cgroup/memory/job/vtax-1-0/", "");
-        let error = cgroups.make("vtax-1-0", &ALL).unwrap_err().to_string();
-        assert!(error.starts_with("making the control group"), "{error}");
-        assert!(!tree.root().exists("sys/fs/cgroup/cpu/vtax-1-0"));
-    }
-
-    #[test]
-    fn groups_of_processes_that_are_gone_are_swept() {
-        let tree = Tree::new(V1);
-        for name in ["vtax-7-0", "vtax-8-1", "vtax-x-1", "other"] {
-            tree.write(&format!("sys/fs/cgroup/cpu/{name}/"), "");
-        }
-        tree.write("proc/8/", "");
-        let removed = Cgroups::of(&tree.root()).unwrap().sweep();
-        assert_eq!(removed, [tree.root().path("sys/fs/cgroup/cpu/vtax-7-0")]);
-        let left = tree.root().entries("sys/fs/cgroup/cpu").unwrap();
-        assert_eq!(left, ["other", "vtax-8-1", "vtax-x-1"]);
-    }
-
-    #[test]
-    fn the_real_kernel_takes_it() {
-        let cgroups = Cgroups::of(&HostRoot::default()).unwrap();
-        if !cgroups.weighs_cpu() {
-            eprintln!("SKIPPED the_real_kernel_takes_it: no cgroup may be made here");
-            return;
-        }
-        let limits = Limits {
-            memory: None,
-            ..ALL
-        };
-        let group = cgroups
-            .make(&format!("{}-test", Cgroups::name(9999)), &limits)
-            .unwrap()
-            .unwrap();
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
-        group.add(child.id()).unwrap();
-        let of = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
-        assert!(of.contains("-9999-test"), "{of}");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let paths = group.paths();
-        group.remove().unwrap();
-        assert!(paths.iter().all(|path| !path.exists()));
-    }
-}
+#[path = "cgroups_tests.rs"]
+mod tests;

@@ -4,7 +4,13 @@ use procfs::Meminfo;
 use vtax_scenarios::plan::HostFacts;
 
 use super::{
-    cgroup::Cgroup, cgroups::Cgroups, knobs, kvm::Flavour, probes::Probes, root::HostRoot,
+    cgroup::Cgroup,
+    cgroups::{Cgroups, Controller},
+    io_weight::Sharer,
+    knobs,
+    kvm::Flavour,
+    probes::Probes,
+    root::HostRoot,
     scheduling,
 };
 
@@ -22,7 +28,8 @@ pub(super) fn facts(root: &HostRoot, probes: &Probes) -> HostFacts {
         ))
         .unwrap_or(0)
     };
-    let cgroups = Cgroups::of(root);
+    // A host that does not tell is one that has none.
+    let cgroups = Cgroups::of(root).unwrap_or_default();
     HostFacts {
         cpus: probes.affinity.clone().unwrap_or_default(),
         numa_nodes: numa_nodes(root),
@@ -40,8 +47,11 @@ pub(super) fn facts(root: &HostRoot, probes: &Probes) -> HostFacts {
         hypercalls: matches!(Flavour::of(root), Flavour::Vmx | Flavour::Svm),
         io_uring: probes.io_uring.is_ok(),
         vhost_net: probes.vhost_net.is_ok(),
-        cgroup_cpu: cgroups.as_ref().is_ok_and(Cgroups::weighs_cpu),
-        cgroup_memory: cgroups.as_ref().is_ok_and(Cgroups::limits_memory),
+        cgroup_cpu: cgroups.has(Controller::Cpu),
+        cgroup_memory: cgroups.has(Controller::Memory),
+        cgroup_cpuset: cgroups.has(Controller::Cpuset),
+        cgroup_io: cgroups.has(Controller::Io),
+        io_weight: Sharer::best(root).map_or(0, Sharer::most),
         ksm: root.exists("sys/kernel/mm/ksm/run"),
         knobs: knobs::facts(root),
     }
@@ -86,6 +96,9 @@ mod tests {
             vhost_net: true,
             cgroup_cpu: true,
             cgroup_memory: true,
+            cgroup_cpuset: true,
+            cgroup_io: true,
+            io_weight: 1000,
             ksm: true,
             knobs: knobs::facts(&tree.root()),
         };
@@ -103,6 +116,7 @@ mod tests {
         assert_eq!((facts.free_huge_2m, facts.free_huge_1g), (0, 0));
         assert_eq!((facts.thp, facts.max_vcpus), (false, 0));
         assert!(!facts.vhost_net && !facts.io_uring);
+        assert_eq!(facts.io_weight, 0);
     }
 
     #[test]

@@ -76,7 +76,10 @@ const COMMON: &[(&str, &str)] = &[
     ),
     ("proc/modules", "ext4 1 0 - Live 0x0\n"),
     ("proc/self/cgroup", "0::/\n"),
-    ("sys/fs/cgroup/cgroup.subtree_control", "cpu memory io\n"),
+    (
+        "sys/fs/cgroup/cgroup.subtree_control",
+        "cpuset cpu io memory\n",
+    ),
     (
         "proc/self/mountinfo",
         "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
@@ -132,6 +135,8 @@ const METAL: &[(&str, &str)] = &[
     ("sys/bus/pci/devices/0000:41:00.0/sriov_totalvfs", "64\n"),
     ("sys/bus/pci/devices/0000:41:00.0/sriov_numvfs", "4\n"),
     ("sys/class/dmi/id/product_name", "Server 7\n"),
+    ("sys/dev/block/8:0/dev", "8:0\n"),
+    ("sys/dev/block/8:0/queue/scheduler", "none [bfq]\n"),
     ("sys/class/dmi/id/sys_vendor", "ACME\n"),
     ("sys/kernel/iommu_groups/0/", ""),
     ("sys/kernel/iommu_groups/1/", ""),

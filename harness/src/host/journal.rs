@@ -20,6 +20,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use vtax_reports::store::whole_lines;
 use vtax_scenarios::plan::Knob;
 
 use super::knobs::Part;
@@ -193,11 +194,8 @@ impl Journal {
     }
 
     fn read(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
-        let end = bytes
-            .iter()
-            .rposition(|&byte| byte == b'\n')
-            .map_or(0, |at| at + 1);
-        for (number, line) in (1..).zip(bytes[..end].split_inclusive(|&byte| byte == b'\n')) {
+        let (whole, _torn) = whole_lines(bytes);
+        for (number, line) in (1..).zip(whole.split_inclusive(|&byte| byte == b'\n')) {
             let line = serde_json::from_slice(line).map_err(|error| self.damaged(number, error))?;
             if let Line::Begun(begun) = &line
                 && begun.version > VERSION
@@ -374,17 +372,14 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(source) => return Err(self.io("read", source)),
         };
-        let whole = bytes
-            .iter()
-            .rposition(|&byte| byte == b'\n')
-            .map_or(0, |at| at as u64 + 1);
+        let (whole, _torn) = whole_lines(&bytes);
         let open = || -> io::Result<File> {
             let file = OpenOptions::new()
                 .create(true)
                 .append(true)
                 .mode(0o644)
                 .open(&self.path)?;
-            file.set_len(whole)?;
+            file.set_len(whole.len() as u64)?;
             Ok(file)
         };
         let file = open().map_err(|source| self.io("open", source))?;

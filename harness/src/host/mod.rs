@@ -2,6 +2,7 @@
 //! tested on fake trees without privilege; what only the CPU or a system call can tell is in [`probes`].
 
 pub mod affinity;
+pub mod caches;
 pub mod cgroup;
 pub mod cgroups;
 pub mod cpu_time;
@@ -12,10 +13,12 @@ pub mod facts;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod fingerprint;
+pub mod io_weight;
 pub mod journal;
 pub mod knobs;
 pub mod kvm;
 pub mod leftovers;
+pub mod limits;
 pub mod net;
 pub mod prepared;
 pub mod probes;

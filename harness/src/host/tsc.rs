@@ -77,12 +77,6 @@ impl TscClock {
         let ticks = ticks as u64;
         ticks
     }
-
-    /// The TSC's frequency in hertz.
-    #[must_use]
-    pub fn hertz(&self) -> f64 {
-        1e9 / self.nanos_per_tick
-    }
 }
 
 /// CLOCK_MONOTONIC_RAW in nanoseconds: not slewed by NTP, so that both clocks of a block run on the same oscillator.

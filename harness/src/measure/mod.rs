@@ -66,18 +66,6 @@ pub enum BootError {
     /// The two sides do not execute the same bytes.
     #[error("native and guest do not execute the same code: {0}")]
     Identity(String),
-    /// Native and reference disagree, so nothing this workload says can be believed.
-    #[error(
-        "the workload's checksum is {got:#x} where the reference computes {expected:#x}: miscomputed on the {side} side"
-    )]
-    Checksum {
-        /// Which side.
-        side: &'static str,
-        /// What it computed.
-        got: u64,
-        /// What it should be.
-        expected: u64,
-    },
     /// A thread or the watchdog could not be started.
     #[error("starting a vCPU thread: {0}")]
     Thread(#[from] std::io::Error),

@@ -16,8 +16,7 @@ pub enum FootprintError {
     },
 }
 
-/// Memory of a process in bytes. Its guest's RAM is part of all but the last two, as far as it was touched. What the
-/// kernel keeps for it (page tables, KVM's own structures) is no part of any.
+/// Memory of a process in bytes. What the kernel keeps for it (page tables, KVM's own structures) is no part of any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Resident, shared pages in full (RSS).
@@ -32,10 +31,6 @@ pub struct Footprint {
     pub overhead: u64,
     /// Of the private pages those that are not guest RAM.
     pub private_overhead: u64,
-    /// Pages that KSM has merged; `None` where the kernel does not tell.
-    pub merged_pages: Option<u64>,
-    /// What KSM saves by them, less what it keeps in mind for them, in bytes; `None` where the kernel does not tell.
-    pub merge_profit: Option<i64>,
 }
 
 impl Footprint {
@@ -64,20 +59,12 @@ impl Footprint {
         }
         found.overhead = found.proportional.saturating_sub(guest_proportional);
         found.private_overhead = found.private.saturating_sub(guest_private);
-        let text = |name: &str| std::fs::read_to_string(format!("/proc/{process}/{name}")).ok();
-        found.merged_pages = text("ksm_merging_pages").and_then(|text| text.trim().parse().ok());
-        found.merge_profit = text("ksm_stat").and_then(|text| ksm_profit(&text));
         Ok(found)
     }
 }
 
 fn field(extension: &MMapExtension, name: &str) -> u64 {
     extension.map.get(name).copied().unwrap_or(0)
-}
-
-fn ksm_profit(text: &str) -> Option<i64> {
-    text.lines()
-        .find_map(|line| line.strip_prefix("ksm_process_profit")?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -89,20 +76,11 @@ mod tests {
         let own = Footprint::of(std::process::id(), 16 << 20).unwrap();
         assert!(own.resident >= own.proportional && own.proportional >= own.private);
         assert!(own.private > 0);
-        assert_eq!(own.merged_pages.unwrap_or(0), 0);
     }
 
     #[test]
     fn a_process_that_is_not_there_is_an_error() {
         let error = Footprint::of(u32::MAX, 0).unwrap_err().to_string();
         assert!(error.contains("4294967295"), "{error}");
-    }
-
-    #[test]
-    fn the_profit_may_be_a_loss() {
-        let text =
-            "ksm_rmap_items 3\nksm_zero_pages 0\nksm_merging_pages 0\nksm_process_profit -192\n";
-        assert_eq!(ksm_profit(text), Some(-192));
-        assert_eq!(ksm_profit("ksm_rmap_items 3\n"), None);
     }
 }

@@ -25,6 +25,7 @@ use crate::guest::image::{Image, ImageError};
 use crate::guest::mailbox::{Mailbox, MailboxError, Request};
 use crate::guest::ram::{Ram, RamConfig, RamError};
 use crate::guest::{Executor as _, Failure, layout};
+use crate::host::caches::last_level_cache;
 use crate::host::root::HostRoot;
 use crate::measure::disk;
 
@@ -90,7 +91,7 @@ impl<'a> Life<'a> {
     pub fn new(orders: &'a Orders, page: &'a Page) -> Result<Self, LifeError> {
         let arena = arena_bytes(orders.plan.memory, 1);
         let cache = match orders.plan.work {
-            Work::Cache => last_level_cache().unwrap_or(DEFAULT_CACHE_BYTES),
+            Work::Cache => last_level_cache(&HostRoot::default()).unwrap_or(DEFAULT_CACHE_BYTES),
             _ => 0,
         };
         Ok(Self {
@@ -343,16 +344,4 @@ fn disk_plan(backing: NeighbourDisk) -> DiskPlan {
         io_cpus: Vec::new(),
         read_only: false,
     }
-}
-
-/// Bytes of the first CPU's largest cache.
-fn last_level_cache() -> Option<u64> {
-    let root = HostRoot::default();
-    let caches = "sys/devices/system/cpu/cpu0/cache";
-    let sizes = root.entries(caches).ok()?;
-    sizes
-        .iter()
-        .filter_map(|index| root.text(&format!("{caches}/{index}/size")).ok())
-        .filter_map(|text| Some(text.strip_suffix('K')?.parse::<u64>().ok()? << 10))
-        .max()
 }

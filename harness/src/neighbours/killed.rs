@@ -51,6 +51,8 @@ pub(super) fn go_on(
         cpu_weight: None,
         cpu_quota: None,
         memory_limit: None,
+        cpuset: None,
+        io_weight: None,
         ..orders.plan.clone()
     };
     let around = Around {

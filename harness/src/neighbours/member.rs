@@ -16,6 +16,8 @@ use super::process::{COMMAND, LACKING, READY};
 use super::{Around, CrowdError, Orders, Progress};
 use crate::host::cgroups::{Cgroups, Group, Limits};
 use crate::host::cpu_time::process_cpu_nanos;
+use crate::host::io_weight::IoWeight;
+use crate::host::root::HostRoot;
 
 /// How long a neighbour may take to be at work: filling many GiB takes seconds, on a crowded host longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,15 +49,21 @@ impl Member {
         own_seed: u64,
         around: &Around<'_>,
     ) -> Result<Self, CrowdError> {
+        let io_weight = plan
+            .io_weight
+            .map(|weight| IoWeight::under(&HostRoot::default(), around.scratch, weight));
+        let limits = Limits {
+            cpu_weight: plan.cpu_weight,
+            cpu_quota: plan.cpu_quota,
+            cpus: plan.cpuset.clone(),
+            memory: plan.memory_limit,
+            io_weight: io_weight.transpose().map_err(|error| CrowdError::Lacking {
+                name: plan.name.clone(),
+                reason: error.to_string(),
+            })?,
+        };
         let name = Cgroups::name(GROUPS.fetch_add(1, Ordering::Relaxed));
-        let group = around.cgroups.make(
-            &name,
-            &Limits {
-                cpu_weight: plan.cpu_weight,
-                cpu_quota: plan.cpu_quota,
-                memory: plan.memory_limit,
-            },
-        )?;
+        let group = around.cgroups.make(&name, &limits)?;
         let cpu = plan.cpu_of(copy, around.guest_cpus);
         let orders = Orders {
             plan: Neighbour {
@@ -218,12 +226,6 @@ impl Member {
             starts: self.page.get(Word::Starts),
             escapes: self.page.get(Word::Escapes),
         }
-    }
-
-    /// Whether this side has killed it.
-    #[must_use]
-    pub fn killed(&self) -> bool {
-        self.killed
     }
 
     pub(super) fn kill(&mut self) -> io::Result<()> {

@@ -102,10 +102,11 @@ impl CrowdError {
     /// Whether the host lacks something, rather than that anything failed.
     #[must_use]
     pub fn is_lack(&self) -> bool {
-        matches!(
-            self,
-            Self::Lacking { .. } | Self::Cgroup(CgroupError::NoPlace(_))
-        )
+        match self {
+            Self::Lacking { .. } => true,
+            Self::Cgroup(error) => error.is_lack(),
+            _ => false,
+        }
     }
 }
 
@@ -175,12 +176,6 @@ impl Crowd {
     #[must_use]
     pub fn members(&self) -> &[Member] {
         &self.members
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
     }
 
     /// What each has done so far.

@@ -139,6 +139,11 @@ pub struct Neighbour {
     pub cpu_quota: Option<f64>,
     /// Most bytes of memory of each process.
     pub memory_limit: Option<u64>,
+    /// The host CPUs that each one's control group is confined to, ascending; `None`: no other ones than vtax itself.
+    pub cpuset: Option<Vec<u32>>,
+    /// Weight of each one's control group for block devices, from 1 to 10,000; 100 is what a group has by default (cgroup
+    /// v2's `io.weight`).
+    pub io_weight: Option<u32>,
     /// Whether KSM may merge its memory (`MADV_MERGEABLE`).
     pub mergeable: bool,
     /// What its memory holds; `None`: whatever its work leaves there.
@@ -228,6 +233,12 @@ pub fn neighbours_text(neighbours: &[Neighbour]) -> String {
             }
             if let Some(quota) = it.cpu_quota {
                 text += &format!(", quota {}", crate::units::percent_text(quota));
+            }
+            if let Some(cpus) = &it.cpuset {
+                text += &format!(", confined to {cpus:?}");
+            }
+            if let Some(weight) = it.io_weight {
+                text += &format!(", I/O weight {weight}");
             }
             if it.mergeable {
                 text += ", mergeable";

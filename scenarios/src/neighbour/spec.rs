@@ -21,8 +21,9 @@ use crate::values::MemorySpec;
 pub(crate) const TABLE: &str = "neighbour";
 
 const MOST_COPIES: u32 = 1024;
-/// The range of cgroup v2's `cpu.weight`.
-const MOST_WEIGHT: u32 = 10_000;
+/// Weights as cgroup v2 has them in `cpu.weight` and `io.weight` (Linux, admin-guide/cgroup-v2.rst).
+const WEIGHTS: (u32, u32) = (1, 10_000);
+const DEFAULT_WEIGHT: u32 = 100;
 const DEFAULT_PERIOD_NANOS: u64 = 100_000_000;
 /// A guest is made in about a millisecond.
 const LEAST_PERIOD_NANOS: u64 = 1_000_000;
@@ -71,6 +72,18 @@ pub(crate) struct NeighbourSpec {
     #[serde(default)]
     #[schemars(with = "Size", example = &"128MiB")]
     pub memory_limit: Given<Size>,
+    /// Host CPUs to which each one's control group is confined: no thread of its process runs elsewhere. Default: those
+    /// that vtax may use.
+    #[serde(default)]
+    #[schemars(with = "Vec<u32>", length(min = 1), example = [0, 1])]
+    pub cpuset: Given<Vec<u32>>,
+    /// Weight of each one's control group for the block device under its scratch disk, from 1 to 10000. It takes a device
+    /// that is shared by weight: by the scheduler bfq, which knows weights up to 1000, or by blk-iocost. How closely they
+    /// keep to it depends on their tunables, and on whether the device is what guests wait for. Default: as a new group has
+    /// it, which is 100.
+    #[serde(default)]
+    #[schemars(with = "u32", range(min = 1, max = 10_000), example = 200)]
+    pub io_weight: Given<u32>,
     /// Whether KSM may merge its memory with that of others (`MADV_MERGEABLE`). Default: false.
     #[serde(default)]
     #[schemars(with = "bool", example = true)]
@@ -243,6 +256,17 @@ fn neighbour(spec: &NeighbourSpec, errors: &mut Diagnostics) -> Option<Neighbour
     );
     only_for(&spec.period, "period", work.dies(), work, errors);
     only_for(&spec.content, "content", work.keeps_content(), work, errors);
+    only_for(&spec.io_weight, "io-weight", work == Work::Io, work, errors);
+    let disk = value(&spec.disk_backing, NeighbourDisk::Memory);
+    if work == Work::Io
+        && disk == NeighbourDisk::Memory
+        && let Some(at) = span(&spec.io_weight)
+    {
+        errors.push(
+            Diagnostic::new(at, "a disk in memory asks no block device for anything")
+                .help("write disk-backing = \"scratch\", or leave io-weight out"),
+        );
+    }
     let mergeable = value(&spec.mergeable, false);
     if mergeable
         && matches!(backing, Backing::Huge2M | Backing::Huge1G)
@@ -253,27 +277,22 @@ fn neighbour(spec: &NeighbourSpec, errors: &mut Diagnostics) -> Option<Neighbour
                 .help("write backing = \"4k\" or \"thp\", or leave mergeable out"),
         );
     }
+    let pinning = pinning(&spec.pinning, errors);
     Some(Neighbour {
         name: own_name(spec, work, errors),
         work,
         count: number(&spec.count, 1, "count", (0, MOST_COPIES), errors),
         memory,
         backing,
-        pinning: pinning(&spec.pinning, errors),
-        cpu_weight: spec.cpu_weight.is_some().then(|| {
-            number(
-                &spec.cpu_weight,
-                100,
-                "cpu-weight",
-                (1, MOST_WEIGHT),
-                errors,
-            )
-        }),
+        cpuset: cpuset(&spec.cpuset, &pinning, errors),
+        pinning,
+        cpu_weight: weight(&spec.cpu_weight, "cpu-weight", errors),
         cpu_quota: cpu_quota(&spec.cpu_quota, errors),
         memory_limit: memory_limit(&spec.memory_limit, memory, errors),
+        io_weight: weight(&spec.io_weight, "io-weight", errors),
         mergeable,
         content: content(&spec.content, errors),
-        disk: value(&spec.disk_backing, NeighbourDisk::Memory),
+        disk,
         period_nanos: period(&spec.period, errors),
     })
 }
@@ -330,6 +349,12 @@ fn number(
     number.clamp(least, most)
 }
 
+fn weight(given: &Given<u32>, key: &str, errors: &mut Diagnostics) -> Option<u32> {
+    given
+        .is_some()
+        .then(|| number(given, DEFAULT_WEIGHT, key, WEIGHTS, errors))
+}
+
 fn pinning(given: &Given<NeighbourPinningSpec>, errors: &mut Diagnostics) -> NeighbourPinning {
     let Some(given) = given else {
         return NeighbourPinning::None;
@@ -347,6 +372,37 @@ fn pinning(given: &Given<NeighbourPinningSpec>, errors: &mut Diagnostics) -> Nei
             NeighbourPinning::List(cpus.clone())
         }
     }
+}
+
+/// Ascending, each CPU once.
+fn cpuset(
+    given: &Given<Vec<u32>>,
+    pinning: &NeighbourPinning,
+    errors: &mut Diagnostics,
+) -> Option<Vec<u32>> {
+    let given = given.as_ref()?;
+    let mut cpus = given.get_ref().clone();
+    cpus.sort_unstable();
+    cpus.dedup();
+    if cpus.is_empty() {
+        errors.push(
+            Diagnostic::new(given.span(), "this list of CPUs is empty")
+                .help("write for example cpuset = [0, 1], or leave it out"),
+        );
+    } else if let NeighbourPinning::List(pinned) = pinning
+        && let Some(outside) = pinned.iter().find(|cpu| !cpus.contains(cpu))
+    {
+        errors.push(
+            Diagnostic::new(
+                given.span(),
+                format!("pinning asks for CPU {outside}, which is not in this cpuset"),
+            )
+            .help(format!(
+                "add {outside} to cpuset, or take it out of pinning"
+            )),
+        );
+    }
+    Some(cpus)
 }
 
 fn cpu_quota(given: &Given<Percent>, errors: &mut Diagnostics) -> Option<f64> {

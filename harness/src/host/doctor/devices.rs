@@ -4,8 +4,19 @@ use std::io::ErrorKind;
 
 use super::{Area, Check, Finding, Host, load};
 use crate::host::cgroup::{Cgroup, Version};
+use crate::host::cgroups::{Cgroups, Controller};
+use crate::host::io_weight::Sharer;
 
-pub(super) const CHECKS: &[Check] = &[iommu, vfio, sriov, disks, tap, vhost, control_groups];
+pub(super) const CHECKS: &[Check] = &[
+    iommu,
+    vfio,
+    sriov,
+    disks,
+    tap,
+    vhost,
+    control_groups,
+    io_weights,
+];
 
 const HERE: Area = Area::Devices;
 
@@ -147,18 +158,93 @@ fn device(
 fn control_groups(host: &Host) -> Finding {
     let subject = "control groups";
     let means = "guests cannot be given shares and limits";
-    match Cgroup::of(&host.root).map(|cgroup| cgroup.version) {
-        Ok(Version::V2) => HERE.ok(subject, "v2"),
-        Ok(Version::NotMounted) => HERE
-            .missing(subject, "not mounted", means)
-            .remedy("sudo mount -t cgroup2 none /sys/fs/cgroup"),
-        Ok(version) => HERE
+    let version = match Cgroup::of(&host.root).map(|cgroup| cgroup.version) {
+        Ok(Version::NotMounted) => {
+            return HERE
+                .missing(subject, "not mounted", means)
+                .remedy("sudo mount -t cgroup2 none /sys/fs/cgroup");
+        }
+        Ok(version) => version,
+        Err(error) => return HERE.missing(subject, error.to_string(), means),
+    };
+    let groups = Cgroups::of(&host.root).unwrap_or_default();
+    let (usable, lacking): (Vec<Controller>, Vec<Controller>) = Controller::ALL
+        .into_iter()
+        .partition(|&controller| groups.has(controller));
+    let names = |controllers: &[Controller]| {
+        let names: Vec<&str> = controllers.iter().map(|it| it.name()).collect();
+        names.join(", ")
+    };
+    if usable.is_empty() {
+        return HERE
+            .missing(
+                subject,
+                format!("{version}, but vtax may make none with limits"),
+                means,
+            )
+            .remedy(DELEGATE);
+    }
+    let found = format!("{version}: {}", names(&usable));
+    if !lacking.is_empty() {
+        let lacking = names(&lacking);
+        return HERE
             .limited(
                 subject,
-                version.to_string(),
-                "shares and limits work, with the files and the names of version 1",
+                found,
+                format!("neighbours cannot have what takes the controllers {lacking}"),
             )
-            .remedy("boot with systemd.unified_cgroup_hierarchy=1 for version 2"),
-        Err(error) => HERE.missing(subject, error.to_string(), means),
+            .remedy(DELEGATE);
     }
+    if version == Version::V2 {
+        return HERE.ok(subject, found);
+    }
+    HERE.limited(
+        subject,
+        found,
+        "shares and limits work, with the files and the names of version 1",
+    )
+    .remedy("boot with systemd.unified_cgroup_hierarchy=1 for version 2")
+}
+
+/// How vtax comes to have control groups to give out.
+const DELEGATE: &str = "run as root, or where they are delegated to you \
+                        (systemd-run --user --scope -p Delegate=yes); in version 2 the groups above must hand them on \
+                        (cgroup.subtree_control)";
+
+fn io_weights(host: &Host) -> Finding {
+    let subject = "weights of I/O";
+    match Sharer::best(&host.root) {
+        Some(sharer) => HERE.ok(
+            subject,
+            match sharer {
+                Sharer::Bfq => "a block device has the scheduler bfq: weights up to 1000",
+                Sharer::Iocost => "blk-iocost is enabled for a block device: weights up to 10000",
+            },
+        ),
+        None => HERE
+            .missing(
+                subject,
+                "no block device is shared by weight",
+                "neighbours cannot be given a weight of I/O: cells with io-weight are not testable",
+            )
+            .remedy(format!(
+                "{}echo bfq | sudo tee /sys/block/DISK/queue/scheduler, for the disk that the run directory is on",
+                if has_bfq(host) {
+                    String::new()
+                } else {
+                    format!("{}; ", load(host, "bfq"))
+                }
+            )),
+    }
+}
+
+/// Whether the scheduler bfq can be selected.
+fn has_bfq(host: &Host) -> bool {
+    let devices = host.root.entries("sys/block").unwrap_or_default();
+    devices.iter().any(|device| {
+        let choices = host
+            .root
+            .text(&format!("sys/block/{device}/queue/scheduler"));
+        choices.is_ok_and(|text| text.split_whitespace().any(|name| name == "bfq"))
+    })
 }

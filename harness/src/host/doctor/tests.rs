@@ -246,6 +246,48 @@ fn a_device_that_may_not_be_opened_is_not_an_absent_one() {
 }
 
 #[test]
+fn control_groups_are_told_by_what_vtax_may_do_with_them() {
+    let (tree, probes) = fake::intel_metal();
+    let group = |tree: &fake::Tree| {
+        let examination = examined(tree, probes.clone());
+        find(&examination, "control groups").clone()
+    };
+    assert_eq!(group(&tree).found, "v2: cpu, cpuset, memory, io");
+    tree.write("sys/fs/cgroup/cgroup.subtree_control", "cpu memory\n");
+    let some = group(&tree);
+    assert_eq!(
+        (some.status, some.found.as_str()),
+        (Status::Limited, "v2: cpu, memory")
+    );
+    assert!(some.means.unwrap().ends_with("the controllers cpuset, io"));
+    tree.write("sys/fs/cgroup/cgroup.subtree_control", "\n");
+    let none = group(&tree);
+    assert_eq!(none.status, Status::Missing);
+    assert!(none.remedy.unwrap().contains("Delegate=yes"));
+}
+
+#[test]
+fn a_disk_is_shared_by_weight_or_the_way_to_it_is_told() {
+    let (tree, probes) = fake::intel_metal();
+    let weights = |tree: &fake::Tree| {
+        let examination = examined(tree, probes.clone());
+        find(&examination, "weights of I/O").clone()
+    };
+    assert_eq!(weights(&tree).status, Status::Ok);
+    tree.write("sys/dev/block/8:0/queue/scheduler", "[none] mq-deadline\n");
+    let missing = weights(&tree);
+    assert_eq!(missing.status, Status::Missing);
+    let remedy = missing.remedy.unwrap();
+    assert!(
+        remedy.starts_with("sudo modprobe bfq; echo bfq"),
+        "{remedy}"
+    );
+    tree.write("sys/block/sda/queue/scheduler", "[none] mq-deadline bfq\n");
+    let remedy = weights(&tree).remedy.unwrap();
+    assert!(remedy.starts_with("echo bfq"), "{remedy}");
+}
+
+#[test]
 fn cap_ipc_lock_lifts_the_limit() {
     let (tree, mut probes) = fake::intel_metal();
     probes.memory_lock = Some(8 << 20);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Fact, Found, Host, Unknown, switch};
-use crate::host::root::format_list;
+use crate::host::{caches, root::format_list};
 
 pub(super) const FACTS: &[Fact] = &[
     ("cpu_model", |host| host.cpuinfo("model name")),
@@ -61,22 +61,19 @@ fn distinct(host: &Host, numbers: &[&str]) -> Found {
     Ok(seen.len().to_string())
 }
 
-/// Caches of the first CPU.
 fn caches(host: &Host) -> Found {
-    let directory = format!("{CPUS}/cpu0/cache");
-    let mut caches = Vec::new();
-    for entry in host.root.entries(&directory)? {
-        if entry.starts_with("index") {
-            let of = |name| host.root.text(&format!("{directory}/{entry}/{name}"));
-            let kind = match of("type")?.as_str() {
+    let texts: Vec<String> = caches::caches(&host.root)?
+        .iter()
+        .map(|cache| {
+            let kind = match cache.kind.as_str() {
                 "Data" => "d",
                 "Instruction" => "i",
                 _ => "",
             };
-            caches.push(format!("L{}{kind} {}", of("level")?, of("size")?));
-        }
-    }
-    Ok(caches.join(", "))
+            format!("L{}{kind} {}K", cache.level, cache.bytes >> 10)
+        })
+        .collect();
+    Ok(texts.join(", "))
 }
 
 /// Whether two hardware threads of one core are in use.

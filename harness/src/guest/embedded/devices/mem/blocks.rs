@@ -73,12 +73,6 @@ impl Blocks {
         }
     }
 
-    /// Whether each block is plugged.
-    #[must_use]
-    pub fn plugged(&self) -> &[bool] {
-        &self.plugged
-    }
-
     /// Carries a request out. `give_back` returns a part of the region to the host, by offset from its start and length;
     /// false where the host refuses.
     pub fn answer(
