@@ -6,9 +6,12 @@
 // Helpers of tests are tests: what fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write as _;
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
+use skip::skip;
 use vtax::guest::Executor;
 use vtax::guest::embedded::devices::blk::{BlockConfig, Completion};
 use vtax::guest::embedded::devices::disk::Disk;
@@ -52,11 +55,7 @@ impl Guest<'_> {
                 !required && !std::path::Path::new("/dev/kvm").exists(),
                 "/dev/kvm cannot be used"
             );
-            // For scripts/test, past libtest, which keeps what a passing test prints to itself.
-            let thread = std::thread::current();
-            let test = thread.name().unwrap_or("a device's test");
-            let line = format!("SKIPPED {test}: it needs /dev/kvm\n");
-            std::io::stderr().write_all(line.as_bytes()).unwrap();
+            skip("it needs /dev/kvm");
             return;
         };
         let image = Image::embedded().unwrap();

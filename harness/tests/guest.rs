@@ -5,10 +5,13 @@
 // Helpers of tests are tests: what fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write as _;
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use skip::skip;
 use vtax::guest::embedded::devices::Devices;
 use vtax::guest::embedded::vcpu::EmbeddedVcpu;
 use vtax::guest::embedded::{self, Vm, VmConfig};
@@ -66,11 +69,7 @@ impl<'a> Guest<'a> {
                 !required && !std::path::Path::new("/dev/kvm").exists(),
                 "/dev/kvm cannot be used"
             );
-            // For scripts/test, past libtest, which keeps what a passing test prints to itself.
-            let thread = std::thread::current();
-            let test = thread.name().unwrap_or("a guest's test");
-            let line = format!("SKIPPED {test}: it needs /dev/kvm\n");
-            std::io::stderr().write_all(line.as_bytes()).unwrap();
+            skip("it needs /dev/kvm");
             return;
         };
         let image = Image::embedded().unwrap();

@@ -6,11 +6,13 @@
 
 #[path = "../benches/common/planted.rs"]
 mod planted;
+#[path = "common/skip.rs"]
+mod skip;
 
-use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use planted::measure;
+use skip::skip;
 use vtax::measure::plant::{Planted, Rival};
 use vtax::rig::Rig;
 use vtax_reports::ledger::Cause;
@@ -24,13 +26,7 @@ fn with_rig(test: impl FnOnce(&Rig)) {
     if !std::path::Path::new("/dev/kvm").exists() {
         let required = std::env::var_os("VTAX_REQUIRE_KVM").is_some_and(|value| value == "1");
         assert!(!required, "/dev/kvm cannot be used");
-        // For scripts/test, past libtest, which keeps what a passing test prints to itself.
-        let thread = std::thread::current();
-        let line = format!(
-            "SKIPPED {}: it needs /dev/kvm\n",
-            thread.name().unwrap_or("a test of the account")
-        );
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        skip("it needs /dev/kvm");
         return;
     }
     test(&Rig::prepare().unwrap());
@@ -66,7 +62,7 @@ fn a_rival_s_cpu_time_is_found_again_as_waiting_for_a_cpu() {
         let Some(waiting) = outcome.entry(Cause::RunDelay) else {
             let told = |it: &&vtax_reports::ledger::Unaccounted| it.cause == Cause::RunDelay;
             let untold = outcome.ledger.unaccounted.iter().find(told).unwrap();
-            eprintln!("SKIPPED run delay: {}", untold.reason);
+            skip(&untold.reason);
             return;
         };
         assert!(waiting.loss.value > 0.0, "{waiting:?}");

@@ -3,11 +3,14 @@
 // Helpers of tests are tests: what fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write as _;
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use skip::skip;
 use vtax::host::affinity::allowed_cpus;
 use vtax::host::cgroups::{Cgroups, Controller};
 use vtax::host::root::HostRoot;
@@ -21,16 +24,6 @@ use vtax_scenarios::{Overrides, parse};
 
 /// Longer than any neighbour takes to do something, on any host.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Says that this test cannot run here: for scripts/test, past libtest, which keeps what a passing test prints to itself.
-fn skip(why: &str) {
-    let thread = std::thread::current();
-    let line = format!(
-        "SKIPPED {}: {why}\n",
-        thread.name().unwrap_or("a test of neighbours")
-    );
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
-}
 
 /// Runs the test where the host has what it needs.
 fn with_cgroups(test: impl FnOnce(&Cgroups)) {

@@ -3,10 +3,13 @@
 // Helpers of tests are tests: what fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write as _;
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use skip::skip;
 use vtax::guest::image::Image;
 use vtax::guest::layout;
 use vtax::guest::mailbox::Request;
@@ -36,8 +39,7 @@ fn the_image_answers_requests_under_qemu() {
     if let Some(reason) = missing() {
         let required = std::env::var_os("VTAX_REQUIRE_QEMU").is_some_and(|value| value == "1");
         assert!(!required, "{reason}");
-        let line = format!("SKIPPED the_image_answers_requests_under_qemu: {reason}\n");
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        skip(reason);
         return;
     }
     let image = Image::embedded().unwrap();

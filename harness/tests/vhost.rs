@@ -6,12 +6,15 @@
 // Helpers of tests are tests: what fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write as _;
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use skip::skip;
 use vtax::guest::embedded::devices::blk::Completion;
 use vtax::guest::embedded::devices::net::{Backend, NetConfig};
 use vtax::guest::embedded::devices::{Devices, DevicesConfig};
@@ -49,12 +52,8 @@ struct Card {
 
 impl Card {
     /// None where the kernel cannot serve one; says so.
-    fn new(test: &str) -> Option<Self> {
+    fn new() -> Option<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let skip = |reason: &str| {
-            let line = format!("SKIPPED {test}: {reason}\n");
-            std::io::stderr().write_all(line.as_bytes()).unwrap();
-        };
         if let Err(error) = std::fs::File::open("/dev/vhost-net") {
             skip(&format!("it needs /dev/vhost-net: {error}"));
             return None;
@@ -243,7 +242,7 @@ impl Card {
 
 #[test]
 fn the_kernel_carries_frames_and_its_time_is_counted() {
-    let Some(card) = Card::new("the_kernel_carries_frames_and_its_time_is_counted") else {
+    let Some(card) = Card::new() else {
         return;
     };
     assert!(card.devices.interrupt());
@@ -256,7 +255,7 @@ fn the_kernel_carries_frames_and_its_time_is_counted() {
 
 #[test]
 fn a_driver_that_breaks_its_ring_must_reset_the_card() {
-    let Some(card) = Card::new("a_driver_that_breaks_its_ring_must_reset_the_card") else {
+    let Some(card) = Card::new() else {
         return;
     };
     let good = layout::physical(BUFFERS);
@@ -300,7 +299,7 @@ fn a_driver_that_breaks_its_ring_must_reset_the_card() {
 
 #[test]
 fn rings_outside_memory_never_reach_the_kernel() {
-    let Some(card) = Card::new("rings_outside_memory_never_reach_the_kernel") else {
+    let Some(card) = Card::new() else {
         return;
     };
     let rings = layout::physical(RINGS);
@@ -328,7 +327,7 @@ fn rings_outside_memory_never_reach_the_kernel() {
 
 #[test]
 fn a_card_survives_whatever_a_driver_writes() {
-    let Some(card) = Card::new("a_card_survives_whatever_a_driver_writes") else {
+    let Some(card) = Card::new() else {
         return;
     };
     let address = prop_oneof![

@@ -51,7 +51,7 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         hypercalls,
         halt_poll,
         scheduling,
-        io_uring,
+        disk_backing,
         disk_io_cpus,
         net_backend,
         net_io_cpu,
@@ -116,10 +116,17 @@ fn disk_io_cpus(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
     allowed(Field::DiskIoCpus, &disk.io_cpus, facts)
 }
 
-fn io_uring(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+fn disk_backing(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
     let disk = cell.guest.disk.as_ref()?;
-    (disk.backing != DiskBacking::Memory && !facts.io_uring).then(|| Untestable {
-        field: Field::DiskBacking,
+    (disk.backing != DiskBacking::Memory)
+        .then(|| io_uring(Field::DiskBacking, facts))
+        .flatten()
+}
+
+/// Whether files and block devices can be read and written, for the disk that `field` asks for.
+pub(crate) fn io_uring(field: Field, facts: &HostFacts) -> Option<Untestable> {
+    (!facts.io_uring).then(|| Untestable {
+        field,
         reason: "a file is read and written through io_uring, which vtax may not use here, or which this kernel lacks"
             .to_owned(),
         remedy: "as root: echo 0 > /proc/sys/kernel/io_uring_disabled, and in a container let its seccomp filter pass \

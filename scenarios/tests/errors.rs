@@ -539,6 +539,7 @@ fn what_a_host_lacks_for_cpusets_and_weights_of_io() {
         max_vcpus: 8,
         available_memory: 3 << 30,
         features: u32::MAX,
+        io_uring: true,
         ..HostFacts::default()
     };
     let with_groups = HostFacts {

@@ -12,6 +12,7 @@ mod binary;
 mod command;
 mod loop_device;
 pub mod machine;
+mod mergeable;
 mod outcome;
 mod run_dir;
 pub mod scenario;
@@ -20,6 +21,8 @@ mod stage;
 
 pub use command::{Running, Vtax};
 pub use loop_device::LoopDevice;
+pub use mergeable::Mergeable;
 pub use outcome::Outcome;
 pub use run_dir::{Row, RunDir};
+pub use skip::skip;
 pub use stage::Stage;

@@ -42,8 +42,11 @@ pub(crate) fn has_file(file: &str) -> bool {
     Path::new(file).exists() || skip(&format!("this host has no {file}"))
 }
 
-/// Says that the calling test is skipped. Past libtest, which would keep what a passing test prints to itself.
-pub(crate) fn skip(reason: &str) -> bool {
+/// Says that the calling test, or a part of it, is skipped, and returns false. Past libtest, which would keep what a passing test prints to itself.
+///
+/// # Panics
+/// There is no stderr.
+pub fn skip(reason: &str) -> bool {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
     writeln!(std::io::stderr(), "SKIPPED {test}: {reason}").expect("stderr takes a line");

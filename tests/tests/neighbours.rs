@@ -1,13 +1,12 @@
 //! Runs beside neighbours: they are told, they do their work, and none outlives its run, however that ends.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use vtax_tests::{LoopDevice, RunDir, Stage};
+use vtax_tests::{LoopDevice, RunDir, Stage, skip};
 
 /// One neighbour or none, beside a cell that is over in a moment.
 const BESIDE: &str = r#"schema = 1
@@ -156,13 +155,6 @@ fn a_neighbour_that_the_host_cannot_give_is_said_before_anything_runs() {
     let outcome = stage.vtax("scenario check far.toml").run();
     outcome.exits(0);
     outcome.complains(&["not testable here", "CPU 1000", "far.toml"]);
-}
-
-/// Says that the calling test is skipped, past libtest, which keeps what a passing test prints.
-fn skip(why: &str) {
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test of neighbours");
-    writeln!(std::io::stderr(), "SKIPPED {test}: {why}").expect("stderr takes a line");
 }
 
 /// The scheduler of a block device, set for a test and set back after it.

@@ -1,7 +1,7 @@
 //! A guest's network link beside the host's own, in a namespace that vtax makes.
 
 use serde_json::Value;
-use vtax_tests::Stage;
+use vtax_tests::{Stage, skip};
 
 const SCENARIO: &str = r#"schema = 1
 name = "net"
@@ -78,7 +78,7 @@ fn frames_are_measured_on_both_sides() {
         let reason = cell["reason"].as_str().expect("every cell has a reason");
         // A container's root may lack the device or the right.
         if cell["verdict"] == "not_testable" && reason.contains("/dev/net/tun") {
-            eprintln!("SKIPPED frames_are_measured_on_both_sides: {reason}");
+            skip(reason);
             return;
         }
         assert_eq!(cell["failed"], false, "{cell}");

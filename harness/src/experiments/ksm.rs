@@ -24,6 +24,10 @@ const LOOK: Duration = Duration::from_millis(20);
 const STILL: f64 = 0.002;
 /// A page is merged at the third pass at the latest: the first notes its checksum, the second puts it up, the third finds it.
 const SCANS: u64 = 3;
+/// Others' merged memory may change by this share of the guests' before nothing can be told of the guests any more.
+const OTHERS: f64 = 0.05;
+/// By then KSM has begun to look through memory where anybody offers some.
+const BEGIN: Duration = Duration::from_millis(200);
 /// It has this long to settle.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Equal pages of vtax's own that are merged to be broken up: fewer than KSM merges into one (`max_page_sharing`).
@@ -75,10 +79,12 @@ fn merge(
     host.set(&settings("on"), &[])?;
     let watch = Watch {
         root: HostRoot::default(),
+        processes: vec![std::process::id()],
         resident: 0.0,
-        before: 0.0,
+        before: Saved::default(),
     };
-    watch.forget_the_gone(stop)?;
+    let all = experiment.param("guests") * experiment.param("memory");
+    watch.until_others_settled(STILL * all as f64, stop)?;
     host.set(&settings("off"), &[])?;
     let plan = Neighbour {
         count: u32::try_from(experiment.param("guests")).unwrap_or(u32::MAX),
@@ -93,11 +99,12 @@ fn merge(
         resident += footprint?.guest;
     }
     let probes = probes(seed)?;
-    let watch = Watch {
+    let mut watch = Watch {
         resident: resident as f64,
-        before: watch.saved_bytes()?,
         ..watch
     };
+    watch.processes.extend(crowd.pids());
+    watch.before = watch.saved()?;
     let daemon = daemon(&watch.root);
     let used = || daemon.and_then(process_cpu_nanos);
     let before = used();
@@ -135,10 +142,20 @@ fn merge(
 /// What KSM has saved of the guests' memory.
 struct Watch {
     root: HostRoot,
+    /// vtax and its guests.
+    processes: Vec<u32>,
     /// Guest RAM that was resident before.
     resident: f64,
-    /// Bytes that were saved before.
-    before: f64,
+    /// What was saved before.
+    before: Saved,
+}
+
+/// What KSM saves on the host, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Saved {
+    all: f64,
+    /// Merged memory of processes that are none of vtax's; nearly all of it is saved.
+    others: f64,
 }
 
 impl Watch {
@@ -146,29 +163,72 @@ impl Watch {
         Ok(self.root.number(&format!("sys/kernel/mm/ksm/{name}"))?)
     }
 
-    /// Bytes that the host saves in all. Zero pages count by themselves where the kernel has its own zero page for them.
-    fn saved_bytes(&self) -> Result<f64, ExperimentError> {
+    /// What is saved now. Zero pages count by themselves where the kernel has its own zero page for them.
+    fn saved(&self) -> Result<Saved, ExperimentError> {
         let zero = self.number("ksm_zero_pages").unwrap_or(0);
-        Ok(((self.number("pages_sharing")? + zero) * PAGE) as f64)
+        let (sharing, shared) = (self.number("pages_sharing")?, self.number("pages_shared")?);
+        let ours: Option<u64> = self
+            .processes
+            .iter()
+            .map(|process| merged(&self.root, *process))
+            .sum();
+        let others = ours.map_or(0, |ours| (sharing + shared).saturating_sub(ours));
+        Ok(Saved {
+            all: ((sharing + zero) * PAGE) as f64,
+            others: (others * PAGE) as f64,
+        })
     }
 
-    /// KSM counts the merged pages of processes that have ended until it next looks through all memory. It has done so
-    /// after two whole passes at the latest.
-    fn forget_the_gone(&self, stop: &AtomicBool) -> Result<(), ExperimentError> {
-        let (start, first) = (Instant::now(), self.number("full_scans")?);
-        while self.number("pages_shared")? > 0 && self.number("full_scans")? < first + 2 {
-            if start.elapsed() > PATIENCE {
-                return Err(ExperimentError::Silent {
-                    what: "KSM's pass over the host's memory",
-                    seconds: PATIENCE.as_secs(),
-                });
-            }
-            if stop.load(Ordering::Relaxed) {
+    /// What is saved of the guests' memory, as a share of what they had.
+    fn share(&self) -> Result<f64, ExperimentError> {
+        let now = self.saved()?;
+        let others = now.others - self.before.others;
+        if others.abs() > OTHERS * self.resident {
+            return Err(ExperimentError::NotTestable(
+                "other processes gave memory to KSM or took it back meanwhile, so that what it saves of vtax's guests cannot be \
+                 told apart; end those processes, or keep their memory from KSM (QEMU: mem-merge=off)"
+                    .to_owned(),
+            ));
+        }
+        // vtax's own pages are merged into one: they are no guest's.
+        let own = merged(&self.root, std::process::id()).unwrap_or(0);
+        let own = (own.saturating_sub(1) * PAGE) as f64;
+        Ok((now.all - self.before.all - others - own) / self.resident)
+    }
+
+    /// Lets KSM look through the memory of others, such as guests that are no business of vtax, until it saves no more of
+    /// it, give or take `slack` bytes, and no longer counts what processes had that have ended.
+    fn until_others_settled(&self, slack: f64, stop: &AtomicBool) -> Result<(), ExperimentError> {
+        let start = Instant::now();
+        let (mut scans, mut mark) = (self.number("full_scans")?, self.saved()?.all);
+        while !stop.load(Ordering::Relaxed) {
+            sleep(LOOK);
+            let (passes, saved) = (self.number("full_scans")?, self.saved()?.all);
+            if (saved - mark).abs() > slack {
+                (scans, mark) = (passes, saved);
+            } else if passes >= scans + SCANS || start.elapsed() > BEGIN && !self.has_pages()? {
                 break;
             }
-            sleep(LOOK);
+            if start.elapsed() > PATIENCE {
+                return Err(ExperimentError::NotTestable(format!(
+                    "KSM is at work on memory of other processes and does not settle within {} s, so that what it saves of \
+                     vtax's guests cannot be told apart; end those processes, or keep their memory from KSM (QEMU: \
+                     mem-merge=off)",
+                    PATIENCE.as_secs()
+                )));
+            }
         }
         Ok(())
+    }
+
+    /// Whether anybody's pages are with KSM, merged or not (Linux, admin-guide/mm/ksm.rst).
+    fn has_pages(&self) -> Result<bool, ExperimentError> {
+        for name in ["pages_shared", "pages_unshared", "pages_volatile"] {
+            if self.number(name)? > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Keeps the time series, and says after how many nanoseconds it had reached its end.
@@ -181,9 +241,7 @@ impl Watch {
         let (mut scans, mut mark, mut settled) = (self.number("full_scans")?, 0.0, 0);
         loop {
             let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            // vtax's own pages are merged into one: they are no guest's.
-            let own = merged_here(&self.root).saturating_sub(1) * PAGE;
-            let saved = (self.saved_bytes()? - self.before - own as f64) / self.resident;
+            let saved = self.share()?;
             outcome.series.push(("saved", nanos, saved));
             let passes = self.number("full_scans")?;
             if saved > mark + STILL {
@@ -205,9 +263,11 @@ impl Watch {
     }
 }
 
-/// Pages of this process that are merged; 0 where the kernel does not tell.
-fn merged_here(root: &HostRoot) -> u64 {
-    root.number("proc/self/ksm_merging_pages").unwrap_or(0)
+/// Pages of a process that are merged; `None` where the kernel does not tell (it does from Linux 5.19 on), or the process
+/// is gone.
+fn merged(root: &HostRoot, process: u32) -> Option<u64> {
+    root.number(&format!("proc/{process}/ksm_merging_pages"))
+        .ok()
 }
 
 /// The process of the kernel's thread that merges.
@@ -242,7 +302,7 @@ fn probes(seed: u64) -> Result<Ram, ExperimentError> {
 /// Writes to each of the merged pages, then again: nanoseconds that the first write takes more, the medians of both.
 /// `None` where they are not merged.
 fn break_up(probes: &Ram, root: &HostRoot) -> Result<Option<f64>, ExperimentError> {
-    if merged_here(root) < PROBES {
+    if merged(root, std::process::id()).is_none_or(|pages| pages < PROBES) {
         return Ok(None);
     }
     let write = || -> Result<f64, ExperimentError> {

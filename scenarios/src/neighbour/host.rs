@@ -1,7 +1,7 @@
 //! What a host lacks for a cell's neighbours, memory apart.
 
-use crate::host::{Untestable, allowed};
-use crate::plan::{Backing, Cell, HostFacts, Neighbour, NeighbourPinning};
+use crate::host::{Untestable, allowed, io_uring};
+use crate::plan::{Backing, Cell, HostFacts, Neighbour, NeighbourDisk, NeighbourPinning};
 use crate::spans::Field;
 
 /// The first thing that is missing.
@@ -35,6 +35,11 @@ pub(crate) fn lacks(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
                 if refused.is_some() {
                     return refused;
                 }
+            }
+            if neighbour.disk == NeighbourDisk::Scratch
+                && let Some(refused) = io_uring(field, facts)
+            {
+                return Some(refused);
             }
             if neighbour.limits_cpu() && !facts.cgroup_cpu {
                 return missing(
