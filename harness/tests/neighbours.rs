@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use skip::skip;
+use skip::{has_kvm, skip};
 use vtax::host::affinity::allowed_cpus;
 use vtax::host::cgroups::{Cgroups, Controller};
 use vtax::host::root::HostRoot;
@@ -27,10 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the test where the host has what it needs.
 fn with_cgroups(test: impl FnOnce(&Cgroups)) {
-    if !Path::new("/dev/kvm").exists() {
-        let required = std::env::var_os("VTAX_REQUIRE_KVM").is_some_and(|value| value == "1");
-        assert!(!required, "/dev/kvm cannot be used");
-        return skip("it needs /dev/kvm");
+    if !has_kvm() {
+        return;
     }
     let cgroups = Cgroups::of(&HostRoot::default()).unwrap();
     if !cgroups.has(Controller::Cpu) {

@@ -1,10 +1,9 @@
 //! `counters.csv`: one row per block that is not warm-up, and vCPU. A counter without a value is an empty field.
 
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use super::{StoreError, side_name, side_named, whole_lines};
+use super::{StoreError, read_lines, side_name, side_named};
 use crate::counters::{Counter, CounterLog, CounterRow, Counts};
 
 /// The columns that say which block it is.
@@ -42,23 +41,16 @@ pub(super) fn format(text: &mut Vec<u8>, rows: &[CounterRow]) {
 /// not know is passed over.
 pub(super) fn read(path: &Path, notes: &mut Vec<String>) -> Result<CounterLog, StoreError> {
     let mut log = CounterLog::default();
-    let bytes = match fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(log),
-        read => read.map_err(StoreError::io("read", path))?,
-    };
-    let (bytes, torn) = whole_lines(&bytes);
-    if torn {
-        notes.push(
-            "The last line of counters.csv was torn when the run was killed; it is left out."
-                .to_owned(),
-        );
+    if !path.exists() {
+        return Ok(log);
     }
+    let bytes = read_lines(path, notes)?;
     let damaged = |line: u64, what: String| StoreError::Line {
         path: path.to_owned(),
         line,
         what,
     };
-    let mut rows = csv::Reader::from_reader(bytes);
+    let mut rows = csv::Reader::from_reader(bytes.as_slice());
     let header = rows
         .headers()
         .map_err(|error| damaged(1, error.to_string()))?;

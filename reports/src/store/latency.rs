@@ -16,7 +16,7 @@ use hdrhistogram::serialization::interval_log::{
 };
 use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
 
-use super::{StoreError, side_name, side_named, whole_lines};
+use super::{StoreError, read_lines, side_name, side_named};
 use crate::record::Side;
 
 /// Precision of the histograms in significant decimal digits.
@@ -106,20 +106,13 @@ pub(super) fn append(
 pub(super) fn read(dir: &Path, notes: &mut Vec<String>) -> Result<LatencyLog, StoreError> {
     let mut log = LatencyLog::default();
     for (path, cell, side) in files(dir)? {
-        let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
-        let (bytes, torn) = whole_lines(&bytes);
-        if torn {
-            notes.push(format!(
-                "The last line of {} was torn when the run was killed; it is left out.",
-                path.file_name().unwrap_or_default().display()
-            ));
-        }
+        let bytes = read_lines(&path, notes)?;
         let damaged = |interval: u64, what: String| StoreError::Line {
             path: path.clone(),
             line: interval,
             what,
         };
-        for (index, entry) in (1..).zip(IntervalLogIterator::new(bytes)) {
+        for (index, entry) in (1..).zip(IntervalLogIterator::new(&bytes)) {
             let entry = entry.map_err(|error| damaged(index, format!("{error:?}")))?;
             let LogEntry::Interval(interval) = entry else {
                 continue;

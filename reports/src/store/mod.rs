@@ -151,6 +151,21 @@ pub fn whole_lines(bytes: &[u8]) -> (&[u8], bool) {
     (&bytes[..end], end < bytes.len())
 }
 
+/// The whole lines of a log; notes that a killed run tore the last one.
+fn read_lines(path: &Path, notes: &mut Vec<String>) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = std::fs::read(path).map_err(StoreError::io("read", path))?;
+    let (whole, torn) = whole_lines(&bytes);
+    let len = whole.len();
+    if torn {
+        notes.push(format!(
+            "The last line of {} was torn when the run was killed; it is left out.",
+            path.file_name().unwrap_or_default().display()
+        ));
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
 /// The word for a side in file names and in `samples.csv`.
 const fn side_name(side: Side) -> &'static str {
     match side {

@@ -1,10 +1,9 @@
 //! `trials.csv`: one row per value of an experiment's metric.
 
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use super::{StoreError, whole_lines};
+use super::{StoreError, read_lines};
 use crate::trials::Trial;
 
 /// The columns. `at_nanos` is empty but for points of time series.
@@ -33,23 +32,16 @@ pub(super) fn format(text: &mut Vec<u8>, trials: &[Trial]) {
 
 /// Reads all rows; notes a torn last line. A run without the file had no experiments.
 pub(super) fn read(path: &Path, notes: &mut Vec<String>) -> Result<Vec<Trial>, StoreError> {
-    let bytes = match fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        read => read.map_err(StoreError::io("read", path))?,
-    };
-    let (bytes, torn) = whole_lines(&bytes);
-    if torn {
-        notes.push(
-            "The last line of trials.csv was torn when the run was killed; it is left out."
-                .to_owned(),
-        );
+    if !path.exists() {
+        return Ok(Vec::new());
     }
+    let bytes = read_lines(path, notes)?;
     let damaged = |line: u64, what: String| StoreError::Line {
         path: path.to_owned(),
         line,
         what,
     };
-    let mut rows = csv::Reader::from_reader(bytes);
+    let mut rows = csv::Reader::from_reader(bytes.as_slice());
     let header = rows
         .headers()
         .map_err(|error| damaged(1, error.to_string()))?;
