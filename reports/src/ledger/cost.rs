@@ -9,7 +9,8 @@ use crate::result::Interval;
 use crate::stats::median;
 
 /// The price with its interval; `None` with fewer than two batches. Where there are too few batches for the confidence
-/// the interval goes from the smallest to the largest.
+/// the interval goes from the smallest to the largest. No event takes less than no time: what is below zero comes from the
+/// difference by which the price was found, and counts as nothing.
 pub(super) fn interval(batches: &[f64], confidence: f64) -> Option<Interval> {
     let mut sorted = batches.to_vec();
     let value = median(&mut sorted).filter(|_| sorted.len() > 1)?;
@@ -21,9 +22,9 @@ pub(super) fn interval(batches: &[f64], confidence: f64) -> Option<Interval> {
         .find(|&place| 2.0 * below.cdf(place as u64) <= 1.0 - confidence)
         .unwrap_or(0);
     Some(Interval {
-        value,
-        low: sorted[place],
-        high: sorted[count - 1 - place],
+        value: value.max(0.0),
+        low: sorted[place].max(0.0),
+        high: sorted[count - 1 - place].max(0.0),
         confidence,
     })
 }
@@ -45,5 +46,11 @@ mod tests {
         let price = interval(&[3.0, 1.0, 2.0], 0.95).unwrap();
         assert_eq!((price.value, price.low, price.high), (2.0, 1.0, 3.0));
         assert_eq!(interval(&[1.0], 0.95), None);
+    }
+
+    #[test]
+    fn nothing_costs_less_than_nothing() {
+        let price = interval(&[-30.0, -20.0, 10.0], 0.95).unwrap();
+        assert_eq!((price.value, price.low, price.high), (0.0, 0.0, 10.0));
     }
 }
