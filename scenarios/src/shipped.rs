@@ -42,6 +42,7 @@ static SHIPPED: &[Shipped] = shipped!["":
 static CLAIMS: &[Shipped] = shipped!["claims/":
     "cpu-bound-97",
     "memory-latency-95",
+    "memory-latency-shadow",
     "huge-pages-2m",
     "huge-pages-1g",
     "virtio-rate",

@@ -6,9 +6,9 @@
 #   lab.sh fetch                 download Debian's kernel and BusyBox, once; implied by run
 #   lab.sh run SCRIPT [FILE…]    boot the lab, run SCRIPT in it as root with the FILEs beside it in /job
 #
-# SCRIPT is for BusyBox's shell; /lib/modules/*.ko are there to be loaded, those of KVM and of MODULES with what they
-# need; /lib/modules/order names each after those that it needs. A FILE that is a program brings the libraries
-# that it is linked with. What SCRIPT leaves in /out is in $LAB/out afterwards; its output is the console's.
+# SCRIPT is for BusyBox's shell; modprobe loads kvm_amd and MODULES, which are there with what they need. A FILE that is a
+# program brings the libraries that it is linked with. What SCRIPT leaves in /out is in $LAB/out afterwards; its output is
+# the console's.
 #
 # fetch and run install what they need of this host when they run as root, and say what to install otherwise.
 #
@@ -17,34 +17,12 @@
 #
 # The lab has one CPU, whose clocks count instructions (QEMU's icount): a busy host neither makes them disagree nor loses
 # a timer. Two CPUs do not come up that way, and hang now and then without it.
-set -euo pipefail
+. "$(dirname "$0")/common.sh"
 
-LAB=${LAB:-${XDG_CACHE_HOME:-$HOME/.cache}/vtax/lab}
 TIMEOUT=${TIMEOUT:-900}
-PATH=$PATH:/usr/sbin:/sbin
-
-INCOMPLETE=75
-
-die() {
-    echo "lab.sh: $1" >&2
-    exit 1
-}
-
-# Programs of this host, and the Debian packages that they come from.
-need() {
-    local packages=() entry
-    for entry in qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg depmod:kmod cpio:cpio; do
-        command -v "${entry%:*}" >/dev/null || packages+=("${entry#*:}")
-    done
-    [[ ${#packages[@]} -gt 0 ]] || return 0
-    command -v apt-get >/dev/null || die "needs these Debian packages: ${packages[*]}"
-    [[ $EUID -eq 0 ]] || die "as root: apt-get install --no-install-recommends ${packages[*]}"
-    apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
-}
 
 fetch() {
-    need
+    need qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg depmod:kmod cpio:cpio
     [[ ! -e $LAB/fetched ]] || return 0
     command -v apt-get >/dev/null || die "fetches Debian's packages with apt-get, and there is none"
     [[ $EUID -ne 0 ]] || apt-get update -q
@@ -65,19 +43,20 @@ fetch() {
 
 # The file system of the lab: BusyBox, the modules, SCRIPT and the FILEs.
 initramfs() {
-    local script=$1 tree=$LAB/tree module library
+    local script=$1 tree=$LAB/tree module library version
     shift
-    rm -rf "$tree"
-    mkdir -p "$tree"/{bin,dev,proc,sys,tmp,run,root,job,out,etc,lib/modules}
-    cp "$LAB/root/bin/busybox" "$tree/bin/"
-    local version
     version=$(ls "$LAB/root/lib/modules")
+    rm -rf "$tree"
+    mkdir -p "$tree"/{bin,dev,proc,sys,tmp,run,root,job,out,etc,"lib/modules/$version"}
+    cp "$LAB/root/bin/busybox" "$tree/bin/"
     depmod -b "$LAB/root" "$version"
+    cp "$LAB/root/lib/modules/$version"/modules.{order,builtin,builtin.modinfo} "$tree/lib/modules/$version/"
     while read -r module; do
-        module_into "$module" "$tree/lib/modules/"
+        module_into "$module" "$tree/lib/modules/$version/"
     done < <(for module in kvm_amd ${MODULES:-}; do
         modprobe -S "$version" -d "$LAB/root" --show-depends "$module"
     done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }')
+    depmod -b "$tree" "$version"
 
     cp "$script" "$tree/job/script"
     [[ $# -eq 0 ]] || cp "$@" "$tree/job/"
@@ -106,7 +85,7 @@ INIT
     rm -rf "$tree"
 }
 
-# module_into FILE DIRECTORY: uncompressed, since BusyBox's insmod hands the file to the kernel as it is.
+# module_into FILE DIRECTORY: uncompressed, since BusyBox hands the file to the kernel as it is.
 module_into() {
     local name
     name=$(basename "$1")
@@ -117,7 +96,6 @@ module_into() {
         *.zst) zstd -qdc "$1" >"$2/$name" ;;
         *) cp "$1" "$2" ;;
     esac
-    echo "$name" >>"$2/order"
 }
 
 run() {
@@ -133,13 +111,13 @@ run() {
         -append "console=ttyS0 quiet panic=-1 tsc=reliable ${APPEND:-}" </dev/null || true
     # QEMU's exit code says nothing: a machine that reset itself ends as well as one that was switched off.
     tar -x -C "$LAB" -f "$LAB/out.tar" 2>/dev/null || true
-    [[ -e $LAB/out/.complete ]] || return "$INCOMPLETE"
+    [[ -e $LAB/out/.complete ]] || return "$INCONCLUSIVE"
 }
 
 case ${1:-} in
     fetch | run) "$@" ;;
     *)
-        sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "$0" >&2
+        sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
         exit 2
         ;;
 esac

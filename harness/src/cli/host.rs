@@ -143,8 +143,10 @@ fn apply(scenario: &str) -> Result<ExitCode, Failure> {
         )
     })?;
     for change in prepared.changes() {
-        let to = change.to.last().map_or("", String::as_str);
-        anstream::println!("{}: {} → {to}", change.part, change.from);
+        // What the kernel sets anew along with it has nothing that vtax set it to.
+        if let Some(to) = change.to.last() {
+            anstream::println!("{}: {} → {to}", change.part, change.from);
+        }
     }
     prepared.keep();
     Ok(ExitCode::SUCCESS)

@@ -103,11 +103,11 @@ fn changes_text(changes: &[Change]) -> String {
         if alike > NAMED {
             texts.push(format!("{} in {alike} places", first.knob));
         } else {
-            texts.extend(
-                these
-                    .iter()
-                    .map(|change| format!("{} held {:?}", change.part, change.from)),
-            );
+            texts.extend(these.iter().map(|change| match change.to[..] {
+                // The kernel sets it anew along with another, which tells enough.
+                [] => change.part.to_string(),
+                _ => format!("{} held {:?}", change.part, change.from),
+            }));
         }
     }
     texts.join(", ")

@@ -301,7 +301,7 @@ impl Prepared {
         } in differing
         {
             self.journal.changing(knob, &part, &present, Some(&text))?;
-            match part.write(&self.host, &text) {
+            match self.write(knob, &part, &text) {
                 Ok(()) => self
                     .audit
                     .knob("knob-applied", knob, &part, &present, &text)?,
@@ -317,6 +317,12 @@ impl Prepared {
             }
         }
         Ok(())
+    }
+
+    fn write(&self, knob: Knob, part: &Part, text: &str) -> Result<(), PartError> {
+        let changes = self.journal.changes().iter();
+        let originals = changes.map(|change| (change.part.clone(), change.from.clone()));
+        knobs::of(knob).write(&self.host, part, text, &originals.collect())
     }
 
     /// Gives a part back what it held.
@@ -339,7 +345,8 @@ impl Prepared {
                 }
             };
             if present != *from {
-                part.write(&self.host, from).map_err(KnobError::of(*knob))?;
+                self.write(*knob, part, from)
+                    .map_err(KnobError::of(*knob))?;
                 self.audit
                     .knob("knob-restored", *knob, part, &present, from)?;
                 done = Some((part.clone(), present, from.clone()));

@@ -62,7 +62,24 @@ pub trait HostKnob: Sync {
     fn parts_may_refuse(&self) -> bool {
         false
     }
+
+    /// Makes one of its parts, or of the places that it carries, hold `text`, and makes sure that it does.
+    ///
+    /// # Errors
+    /// [`PartError`].
+    fn write(
+        &self,
+        host: &HostRoot,
+        part: &Part,
+        text: &str,
+        _originals: &Originals,
+    ) -> Result<(), PartError> {
+        part.write(host, text)
+    }
 }
+
+/// What parts held before vtax changed anything.
+pub type Originals = BTreeMap<Part, String>;
 
 /// A value for a knob, and what it depends on.
 #[derive(Debug)]

@@ -53,12 +53,12 @@ pub enum PartError {
         what: String,
     },
     /// A journal names something that is no part of a knob.
-    #[error("{0:?} is nothing that vtax would have set")]
-    Unknown(String),
+    #[error("{:?} is nothing that vtax would have set", .0.0)]
+    Unknown(Part),
 }
 
-/// A file under /sys or /proc, relative to the root, or a parameter that a module takes only when it is loaded
-/// (`module:kvm_intel:ept`).
+/// A file under /sys or /proc, relative to the root; or what a module takes only when it is loaded: a parameter
+/// (`module:kvm_intel:ept`), or all of them (`module:kvm_intel`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Part(String);
@@ -66,7 +66,8 @@ pub struct Part(String);
 impl std::fmt::Display for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.module() {
-            Some((module, name)) => write!(f, "parameter {name} of the module {module}"),
+            Some((module, Some(name))) => write!(f, "parameter {name} of the module {module}"),
+            Some((module, None)) => write!(f, "parameters of the module {module}"),
             None => write!(f, "/{}", self.0),
         }
     }
@@ -83,9 +84,18 @@ impl Part {
         Self(format!("module:{module}:{name}"))
     }
 
-    /// The module and the parameter that it stands for.
-    fn module(&self) -> Option<(&str, &str)> {
-        self.0.strip_prefix("module:")?.split_once(':')
+    /// All parameters that a module takes only when it is loaded.
+    pub(super) fn parameters(module: &str) -> Self {
+        Self(format!("module:{module}"))
+    }
+
+    /// The module, and the parameter unless it stands for all of them.
+    pub(super) fn module(&self) -> Option<(&str, Option<&str>)> {
+        let module = self.0.strip_prefix("module:")?;
+        let one = module
+            .split_once(':')
+            .map(|(module, name)| (module, Some(name)));
+        Some(one.unwrap_or((module, None)))
     }
 
     /// The file's path, relative to the root.
@@ -93,14 +103,12 @@ impl Part {
         &self.0
     }
 
-    /// Whether it can be part of a knob at all: what a damaged journal names must not be written to.
+    /// Whether it can be a file of a knob at all: what a damaged journal names must not be written to.
     fn known(&self) -> bool {
         let file = ["sys/", "proc/"]
             .iter()
             .any(|root| self.0.starts_with(root));
-        let module = [("kvm_intel", "ept"), ("kvm_amd", "npt")];
-        let module = self.module().is_some_and(|part| module.contains(&part));
-        (file && !self.0.split('/').any(|step| step == "..")) || module
+        file && !self.0.split('/').any(|step| step == "..")
     }
 
     /// Whether it is still there: interrupts and CPUs come and go. A module that is not loaded can be loaded again.
@@ -115,7 +123,7 @@ impl Part {
     /// It is not there, or may not be read.
     pub fn read(&self, host: &HostRoot) -> Result<String, ReadError> {
         if let Some((module, name)) = self.module() {
-            return paging::parameter(host, module, name);
+            return paging::read(host, module, name);
         }
         let text = host.text(&self.0)?;
         if text.contains('[') {
@@ -125,16 +133,13 @@ impl Part {
         }
     }
 
-    /// Makes it hold `text`, and makes sure that it does.
+    /// Makes a file hold `text`, and makes sure that it does.
     ///
     /// # Errors
     /// [`PartError`].
     pub fn write(&self, host: &HostRoot, text: &str) -> Result<(), PartError> {
         if !self.known() {
-            return Err(PartError::Unknown(self.0.clone()));
-        }
-        if let Some((module, name)) = self.module() {
-            return paging::reload(host, module, name, text);
+            return Err(PartError::Unknown(self.clone()));
         }
         let mut got = String::new();
         for attempt in 0..TRIES {

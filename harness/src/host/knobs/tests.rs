@@ -9,6 +9,7 @@ use super::*;
 use crate::host::fake::{self, Tree};
 use crate::host::journal::{Journal, Origin};
 use crate::host::prepared::{Audit, KnobError, Prepared, difference};
+use crate::host::root::ReadError;
 
 const NODES: &str = "sys/devices/system/node";
 const POLICIES: &str = "sys/devices/system/cpu/cpufreq";
@@ -242,8 +243,31 @@ fn a_module_that_is_built_in_or_in_use_is_not_loaded_anew() {
         assert!(obstacle().contains("in use (3 times)"), "{}", obstacle());
     }
     let part = Part::parameter("kvm_intel", "ept");
-    let error = part.write(&tree.root(), "N").unwrap_err();
+    let knob = of(Knob::TwoDimensionalPaging);
+    let write = |part: &Part| knob.write(&tree.root(), part, "N", &Originals::new());
+    let error = write(&part).unwrap_err();
     assert!(error.to_string().contains("in use (3 times)"), "{error}");
+    for part in [
+        Part::parameter("vfat", "x"),
+        Part::parameters("vfat"),
+        Part::parameter("kvm_intel", "nested"),
+    ] {
+        let error = write(&part).unwrap_err();
+        assert!(matches!(error, PartError::Unknown(_)), "{error}");
+    }
+}
+
+/// The module's other parameters go with it: they must be on disk before.
+#[test]
+fn a_module_that_is_loaded_anew_carries_its_other_parameters() {
+    let tree = full();
+    let [part] = &of(Knob::TwoDimensionalPaging).carried(&tree.root())[..] else {
+        panic!("all parameters of one module");
+    };
+    assert_eq!(part.to_string(), "parameters of the module kvm_intel");
+    assert_eq!(part.read(&tree.root()).unwrap(), "ept=Y, nested=Y");
+    let none = Tree::new(&[("proc/cpuinfo", "vendor_id : GenuineIntel\n")]);
+    assert!(matches!(part.read(&none.root()), Err(ReadError::Absent(_))));
 }
 
 #[test]
