@@ -83,12 +83,14 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The control groups below a folder, each by its path.
+/// The control groups below a folder that have vtax's name, each by its path: others come and go with whoever made them.
 fn groups(folder: &Path, found: &mut BTreeMap<String, String>) {
     for name in names(folder) {
-        let path = folder.join(name);
+        let path = folder.join(&name);
         if path.is_dir() && !path.is_symlink() {
-            found.insert(path.display().to_string(), String::new());
+            if name.starts_with("vtax-") {
+                found.insert(path.display().to_string(), String::new());
+            }
             groups(&path, found);
         }
     }
