@@ -110,7 +110,8 @@ impl Notebook {
         neighbours: &[Told],
     ) -> Result<(), StoreError> {
         neighbours.iter().try_for_each(|told| {
-            let event = neighbour(at_nanos, "neighbour-stopped", cell, boot, told);
+            let event = neighbour(at_nanos, "neighbour-stopped", cell, boot, told)
+                .with("merged_pages", told.merged_pages);
             self.writer.event(&event)
         })
     }

@@ -17,12 +17,13 @@ use crate::experiments;
 use crate::guest::embedded::devices::DeviceError;
 use crate::host::fingerprint::fingerprint;
 use crate::host::journal::{Journal, JournalError, Origin};
+use crate::host::ksm;
 use crate::host::prepared::{Audit, KnobError, Prepared};
 use crate::host::root::HostRoot;
 use crate::measure::BootError;
 use crate::measure::boot::{Baseline, Outcome, Spec, boot};
 use crate::measure::plant::Planted;
-use crate::neighbours::Crowd;
+use crate::neighbours::{Crowd, Told};
 use crate::notebook::Notebook;
 use crate::progress::Progress;
 use crate::resume::{ResumeError, Unfinished};
@@ -256,7 +257,11 @@ impl<'a> Session<'a> {
         let told = crowd.told();
         drop(crowd);
         notebook.neighbours_stopped(rig.elapsed(), cell, number, &told)?;
-        Ok(result.and_then(|outcome| Ok(all_there.map(|()| outcome)?)))
+        let unmerged = unmerged(cell, &told, self.job.stop);
+        Ok(result.and_then(|outcome| match unmerged {
+            true => Err(BootError::NothingMerged),
+            false => Ok(all_there.map(|()| outcome)?),
+        }))
     }
 
     /// The cell is over before its time.
@@ -279,6 +284,19 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Whether KSM ran beside neighbours that offered it their memory, and merged none of it.
+fn unmerged(cell: &Cell, told: &[Told], stop: &AtomicBool) -> bool {
+    let offered = cell
+        .neighbours
+        .iter()
+        .any(|it| it.mergeable && it.count > 0);
+    let merged: Option<u64> = told.iter().map(|it| it.merged_pages).sum();
+    offered
+        && merged == Some(0)
+        && ksm::is_on(&HostRoot::default())
+        && !stop.load(Ordering::Relaxed)
+}
+
 /// A host that has no memory or CPU for the cell cannot test it; anything else is a failure.
 fn why(error: &BootError) -> NotMeasured {
     match error {
@@ -286,6 +304,8 @@ fn why(error: &BootError) -> NotMeasured {
         | BootError::Affinity(_)
         | BootError::Scheduling(_)
         | BootError::OtherTsc
+        | BootError::Ksm(_)
+        | BootError::NothingMerged
         | BootError::Disk(_)
         | BootError::Network(_)
         | BootError::Device(DeviceError::Vhost(_)) => NotMeasured::NotTestable(error.to_string()),

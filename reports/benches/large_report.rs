@@ -195,6 +195,7 @@ fn record(cells: u32) -> RunRecord {
                 memory,
                 backing,
                 prefault: true,
+                mergeable: false,
                 numa_node: None,
                 page_size: PageSize::Size2M,
                 halt_poll_nanos: None,

@@ -61,6 +61,7 @@ pub(crate) fn settings(
         (Field::Vcpus, span(&spec.guest.vcpus)),
         (Field::Memory, span(&spec.guest.memory)),
         (Field::Backing, span(&spec.guest.backing)),
+        (Field::Mergeable, span(&spec.guest.mergeable)),
         (Field::NumaNode, span(&spec.guest.numa_node)),
         (Field::PageSize, span(&spec.guest.page_size)),
         (Field::Pinning, span(&spec.guest.pinning)),
@@ -128,6 +129,7 @@ fn guest(
         memory,
         backing,
         prefault: value(&spec.prefault, true),
+        mergeable: mergeable(&spec.mergeable, backing, errors),
         numa_node: spec.numa_node.as_ref().map(|node| *node.get_ref()),
         page_size,
         halt_poll_nanos: halt_poll(&spec.halt_poll, errors),
@@ -135,6 +137,21 @@ fn guest(
         disk: crate::disk::disk(spec, vcpus, errors),
         net: crate::net::net(spec, errors),
     }
+}
+
+/// Whether KSM may merge memory on this backing.
+pub(crate) fn mergeable(spec: &Given<bool>, backing: Backing, errors: &mut Diagnostics) -> bool {
+    let mergeable = value(spec, false);
+    if mergeable
+        && matches!(backing, Backing::Huge2M | Backing::Huge1G)
+        && let Some(at) = span(spec)
+    {
+        errors.push(
+            Diagnostic::new(at, "KSM does not merge reserved huge pages")
+                .help("write backing = \"4k\" or \"thp\", or leave mergeable out"),
+        );
+    }
+    mergeable
 }
 
 fn halt_poll(spec: &Given<Duration>, errors: &mut Diagnostics) -> Option<u64> {

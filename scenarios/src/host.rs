@@ -59,6 +59,7 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         page_size,
         features,
         thp,
+        mergeable,
         huge_pages_2m,
         huge_pages_1g,
         memory,
@@ -306,6 +307,14 @@ fn irqs_away(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
                 .to_owned(),
             remedy: "write fewer vcpus, or give vtax more CPUs (taskset, cpuset)".to_owned(),
         })
+}
+
+fn mergeable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    (cell.guest.mergeable && !facts.ksm).then(|| Untestable {
+        field: Field::Mergeable,
+        reason: "this kernel has no KSM".to_owned(),
+        remedy: "leave mergeable out, or run a kernel with CONFIG_KSM".to_owned(),
+    })
 }
 
 fn thp(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {

@@ -215,6 +215,9 @@ pub struct Guest {
     pub backing: Backing,
     /// Whether the host populates it before the guest starts.
     pub prefault: bool,
+    /// Whether KSM may merge it (`MADV_MERGEABLE`).
+    #[serde(default)]
+    pub mergeable: bool,
     /// NUMA node to bind it to.
     pub numa_node: Option<u32>,
     /// Page size of the guest's own page tables.

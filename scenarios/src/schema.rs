@@ -142,6 +142,10 @@ pub(crate) struct GuestSpec {
     /// Whether the host populates guest RAM before the guest starts. Default: true.
     #[schemars(with = "bool", example = true)]
     pub prefault: Given<bool>,
+    /// Whether KSM may merge guest RAM with memory of others (`MADV_MERGEABLE`). Where KSM runs and the guest or a neighbour
+    /// offers it memory, each boot waits until it has looked through that before it measures. Default: false.
+    #[schemars(with = "bool", example = true)]
+    pub mergeable: Given<bool>,
     /// NUMA node that guest RAM is bound to. Default: none.
     #[schemars(with = "u32", example = 0)]
     pub numa_node: Given<u32>,

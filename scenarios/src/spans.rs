@@ -20,6 +20,8 @@ pub enum Field {
     Memory,
     /// `guest.backing`.
     Backing,
+    /// `guest.mergeable`.
+    Mergeable,
     /// `guest.numa-node`.
     NumaNode,
     /// `guest.page-size`.

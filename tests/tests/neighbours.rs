@@ -254,6 +254,72 @@ fn a_weight_of_io_needs_a_device_that_is_shared_by_weight() {
     assert!(outcome.stdout.contains("shared by weight"), "{outcome:#?}");
 }
 
+/// A guest and two neighbours of like content, whose pages KSM may merge.
+const MERGED: &str = r#"schema = 1
+name = "merged"
+
+[guest]
+memory = "16MiB"
+mergeable = true
+
+[host]
+ksm-pages-to-scan = 5000
+ksm-sleep = "10ms"
+
+[measure]
+precision = "20%"
+block = "10ms"
+rounds = 2
+pilot-boots = 2
+max-boots = 2
+
+[[neighbour]]
+work = "idle"
+count = 2
+memory = "16MiB"
+mergeable = true
+content = { common = "50%" }
+
+[[workload]]
+name = "cpu-hash"
+
+[matrix]
+"host.ksm" = ["on", "off"]
+"#;
+
+#[test]
+fn a_boot_waits_until_what_is_alike_is_merged() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let file = "/proc/self/ksm_merging_pages";
+    let switch = fs::OpenOptions::new()
+        .write(true)
+        .open("/sys/kernel/mm/ksm/run");
+    if switch.is_err() || fs::read_to_string(file).is_err() {
+        skip("it takes root, and a kernel with KSM that tells what is merged (Linux 5.19)");
+        return;
+    }
+    stage.file("merged.toml", MERGED);
+    let outcome = stage.vtax("run merged.toml --out run").run();
+    assert!(matches!(outcome.code(), Some(0 | 3 | 4)), "{outcome:#?}");
+    let stopped = events(&stage.run_dir("run"), "neighbour-stopped");
+    assert_eq!(
+        stopped.len(),
+        2 * 2 * 2,
+        "two of them, two boots, two cells"
+    );
+    for event in stopped {
+        let merged = event["merged_pages"].as_u64().expect("a number");
+        let label = event["label"].as_str().expect("a label");
+        // 16 MiB have 1,600 pages or more to work on, half of which are alike.
+        match label.contains("host.ksm=on") {
+            true => assert!(merged >= 700, "{label}: {merged}"),
+            false => assert_eq!(merged, 0, "{label}"),
+        }
+    }
+}
+
 #[test]
 fn the_hidden_command_is_not_for_people() {
     let stage = Stage::new();

@@ -12,6 +12,7 @@ use vtax_workloads::machine::RAM_BASE;
 use super::{ExperimentError, Outcome, guests};
 use crate::guest::ram::{Ram, RamConfig};
 use crate::host::cpu_time::process_cpu_nanos;
+use crate::host::ksm::{SCANS, merged_pages};
 use crate::host::prepared::Prepared;
 use crate::host::root::HostRoot;
 use crate::host::tsc::now_raw_nanos;
@@ -22,8 +23,6 @@ const PAGE: u64 = 4096;
 const LOOK: Duration = Duration::from_millis(20);
 /// Merging has settled when it saved no more than this share in addition in [`SCANS`] passes over all memory.
 const STILL: f64 = 0.002;
-/// A page is merged at the third pass at the latest: the first notes its checksum, the second puts it up, the third finds it.
-const SCANS: u64 = 3;
 /// Others' merged memory may change by this share of the guests' before nothing can be told of the guests any more.
 const OTHERS: f64 = 0.05;
 /// By then KSM has begun to look through memory where anybody offers some.
@@ -170,7 +169,7 @@ impl Watch {
         let ours: Option<u64> = self
             .processes
             .iter()
-            .map(|process| merged(&self.root, *process))
+            .map(|process| merged_pages(&self.root, *process))
             .sum();
         let others = ours.map_or(0, |ours| (sharing + shared).saturating_sub(ours));
         Ok(Saved {
@@ -191,7 +190,7 @@ impl Watch {
             ));
         }
         // vtax's own pages are merged into one: they are no guest's.
-        let own = merged(&self.root, std::process::id()).unwrap_or(0);
+        let own = merged_pages(&self.root, std::process::id()).unwrap_or(0);
         let own = (own.saturating_sub(1) * PAGE) as f64;
         Ok((now.all - self.before.all - others - own) / self.resident)
     }
@@ -263,13 +262,6 @@ impl Watch {
     }
 }
 
-/// Pages of a process that are merged; `None` where the kernel does not tell (it does from Linux 5.19 on), or the process
-/// is gone.
-fn merged(root: &HostRoot, process: u32) -> Option<u64> {
-    root.number(&format!("proc/{process}/ksm_merging_pages"))
-        .ok()
-}
-
 /// The process of the kernel's thread that merges.
 fn daemon(root: &HostRoot) -> Option<u32> {
     let processes = root.entries("proc").ok()?;
@@ -302,7 +294,7 @@ fn probes(seed: u64) -> Result<Ram, ExperimentError> {
 /// Writes to each of the merged pages, then again: nanoseconds that the first write takes more, the medians of both.
 /// `None` where they are not merged.
 fn break_up(probes: &Ram, root: &HostRoot) -> Result<Option<f64>, ExperimentError> {
-    if merged(root, std::process::id()).is_none_or(|pages| pages < PROBES) {
+    if merged_pages(root, std::process::id()).is_none_or(|pages| pages < PROBES) {
         return Ok(None);
     }
     let write = || -> Result<f64, ExperimentError> {

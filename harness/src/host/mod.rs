@@ -16,6 +16,7 @@ pub mod fingerprint;
 pub mod io_weight;
 pub mod journal;
 pub mod knobs;
+pub mod ksm;
 pub mod kvm;
 pub mod leftovers;
 pub mod limits;

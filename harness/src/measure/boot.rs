@@ -27,6 +27,7 @@ use crate::guest::native::NativeCpu;
 use crate::guest::ram::{Ram, RamConfig};
 use crate::host::affinity::Pinned;
 use crate::host::disturbance::DisturbanceProbe;
+use crate::host::ksm;
 use crate::host::root::HostRoot;
 use crate::host::scheduling::Scheduled;
 use crate::rig::Rig;
@@ -136,6 +137,9 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
         })
     };
     let ram = map(RAM_BASE, guest.backing)?;
+    if guest.mergeable {
+        ram.mergeable()?;
+    }
     let own = spec
         .cell
         .baseline_backing
@@ -193,6 +197,15 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
         unsettled: Default::default(),
         stopping: AtomicBool::new(false),
     };
+    if guest.mergeable
+        || spec
+            .cell
+            .neighbours
+            .iter()
+            .any(|it| it.mergeable && it.count > 0)
+    {
+        ksm::await_merging(&HostRoot::default(), spec.stop)?;
+    }
     let harvests = run_all(rig, spec, &ram, own.as_ref(), &vm, &shared);
     // A device that has stopped is why its guest fails.
     devices.check()?;

@@ -22,6 +22,7 @@ use crate::guest::embedded::devices::DeviceError;
 use crate::guest::mailbox::MailboxError;
 use crate::guest::ram::RamError;
 use crate::host::affinity::AffinityError;
+use crate::host::ksm::TooSlow;
 use crate::host::net::NetError;
 use crate::host::scheduling::SchedulingError;
 use crate::neighbours::CrowdError;
@@ -54,6 +55,15 @@ pub enum BootError {
     /// Its neighbours could not be had, or one has ended.
     #[error(transparent)]
     Neighbour(#[from] CrowdError),
+    /// KSM takes too long over what it was offered.
+    #[error(transparent)]
+    Ksm(#[from] TooSlow),
+    /// KSM merged nothing of it.
+    #[error(
+        "KSM runs and has merged none of the pages that the cell's neighbours offer it: with nothing alike in them there is \
+         nothing to measure"
+    )]
+    NothingMerged,
     /// The payload refused a request.
     #[error(transparent)]
     Mailbox(#[from] MailboxError),

@@ -5,6 +5,8 @@ use std::path::Path;
 use vtax_scenarios::plan::Cell;
 
 use super::{Around, Crowd, CrowdError, Progress};
+use crate::host::ksm;
+use crate::host::root::HostRoot;
 use crate::rig::Rig;
 
 /// This very binary. The kernel resolves it in the new process, which is still a copy of this one then.
@@ -27,6 +29,8 @@ pub struct Told {
     pub cgroups: Vec<String>,
     /// What it has done up to now.
     pub progress: Progress,
+    /// Pages of its that KSM has merged with others; `None` where the kernel does not tell.
+    pub merged_pages: Option<u64>,
 }
 
 impl Crowd {
@@ -68,6 +72,7 @@ impl Crowd {
                     .map(|path| path.display().to_string())
                     .collect(),
                 progress: member.progress(),
+                merged_pages: ksm::merged_pages(&HostRoot::default(), member.process()),
             })
             .collect()
     }

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Content, Neighbour, NeighbourDisk, NeighbourPinning, Work};
-use crate::check::{memory, out_of_range, span, value};
+use crate::check::{memory, mergeable, out_of_range, span, value};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::plan::Backing;
 use crate::schema::Given;
@@ -267,16 +267,7 @@ fn neighbour(spec: &NeighbourSpec, errors: &mut Diagnostics) -> Option<Neighbour
                 .help("write disk-backing = \"scratch\", or leave io-weight out"),
         );
     }
-    let mergeable = value(&spec.mergeable, false);
-    if mergeable
-        && matches!(backing, Backing::Huge2M | Backing::Huge1G)
-        && let Some(at) = span(&spec.mergeable)
-    {
-        errors.push(
-            Diagnostic::new(at, "KSM does not merge reserved huge pages")
-                .help("write backing = \"4k\" or \"thp\", or leave mergeable out"),
-        );
-    }
+    let mergeable = mergeable(&spec.mergeable, backing, errors);
     let pinning = pinning(&spec.pinning, errors);
     Some(Neighbour {
         name: own_name(spec, work, errors),
