@@ -25,6 +25,9 @@ const LOOK: Duration = Duration::from_millis(20);
 const STILL: f64 = 0.002;
 /// Others' merged memory may change by this share of the guests' before nothing can be told of the guests any more.
 const OTHERS: f64 = 0.05;
+/// What to say of it.
+const OTHERS_CHANGE: &str = "other processes give memory to KSM or take it back, so that what it saves of vtax's guests cannot be \
+                             told apart; end them, or keep their memory from KSM (QEMU: mem-merge=off)";
 /// By then KSM has begun to look through memory where anybody offers some.
 const BEGIN: Duration = Duration::from_millis(200);
 /// It has this long to settle.
@@ -183,11 +186,7 @@ impl Watch {
         let now = self.saved()?;
         let others = now.others - self.before.others;
         if others.abs() > OTHERS * self.resident {
-            return Err(ExperimentError::NotTestable(
-                "other processes gave memory to KSM or took it back meanwhile, so that what it saves of vtax's guests cannot be \
-                 told apart; end those processes, or keep their memory from KSM (QEMU: mem-merge=off)"
-                    .to_owned(),
-            ));
+            return Err(ExperimentError::Disturbed(OTHERS_CHANGE));
         }
         // vtax's own pages are merged into one: they are no guest's.
         let own = merged_pages(&self.root, std::process::id()).unwrap_or(0);
@@ -209,12 +208,7 @@ impl Watch {
                 break;
             }
             if start.elapsed() > PATIENCE {
-                return Err(ExperimentError::NotTestable(format!(
-                    "KSM is at work on memory of other processes and does not settle within {} s, so that what it saves of \
-                     vtax's guests cannot be told apart; end those processes, or keep their memory from KSM (QEMU: \
-                     mem-merge=off)",
-                    PATIENCE.as_secs()
-                )));
+                return Err(ExperimentError::Disturbed(OTHERS_CHANGE));
             }
         }
         Ok(())

@@ -97,6 +97,9 @@ pub enum ExperimentError {
     /// The host does not tell.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Other processes did something that cannot be told apart from what the guests did: the repetition does not count.
+    #[error("{0}; this repetition does not count")]
+    Disturbed(&'static str),
     /// It does not come to an end.
     #[error("{what} did not come to an end within {seconds} s")]
     Silent {
@@ -208,6 +211,10 @@ pub fn run(
                 }
                 let trials = trials(experiment, repetition, &outcome);
                 notebook.trials(rig.elapsed(), experiment, repetition, &trials)?;
+            }
+            // As if it had not been tried.
+            Err(error @ ExperimentError::Disturbed(_)) => {
+                progress.failed(&experiment.label, &error);
             }
             // What cannot be written down must not be done, in this experiment or in another.
             Err(ExperimentError::Knob(KnobError::Journal(error))) => return Err(error.into()),
