@@ -44,6 +44,17 @@ pub enum DisksError {
         /// Why not.
         source: io::Error,
     },
+    /// What is read there comes from no disk.
+    #[error(
+        "{path} has no data at byte {at}: what is read from a hole never reaches a disk; let vtax fill the file \
+         (disk-overwrite = true), or write data all over it"
+    )]
+    Hole {
+        /// Which.
+        path: String,
+        /// Where the first hole begins.
+        at: u64,
+    },
     /// Filling failed.
     #[error("filling the disk {what} failed: {source}")]
     Fill {
@@ -155,7 +166,11 @@ impl Disks {
                     Some(asked) => disk.first(asked),
                     None => disk,
                 };
-                if read_only { disk } else { filled(disk, path)? }
+                if read_only {
+                    whole(disk, path)?
+                } else {
+                    filled(disk, path)?
+                }
             }
         };
         Ok(if plan.read_only {
@@ -182,6 +197,20 @@ impl Disks {
     }
 }
 
+/// The disk, if it has data everywhere. A block device has; a file system without holes says so of its files.
+fn whole(disk: Disk, path: &str) -> Result<Disk, DisksError> {
+    let hole = disk
+        .file()
+        .and_then(|file| rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(0)).ok());
+    match hole.filter(|&at| at < disk.bytes()) {
+        Some(at) => Err(DisksError::Hole {
+            path: path.to_owned(),
+            at,
+        }),
+        None => Ok(disk),
+    }
+}
+
 /// Writes the pattern all over the disk.
 fn filled(disk: Disk, what: &str) -> Result<Disk, DisksError> {
     let write = || -> io::Result<()> {
@@ -202,4 +231,46 @@ fn filled(disk: Disk, what: &str) -> Result<Disk, DisksError> {
         source,
     })?;
     Ok(disk)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use vtax_scenarios::plan::{Completion, DiskDevice};
+
+    use super::*;
+
+    #[test]
+    fn a_hole_is_no_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        let file = std::fs::File::create(&path).unwrap();
+        file.write_all_at(&[1; 1 << 20], 0).unwrap();
+        file.set_len(2 << 20).unwrap();
+        let plan = |bytes, overwrite| plan::Disk {
+            backing: DiskBacking::Path {
+                path: path.display().to_string(),
+                overwrite,
+            },
+            bytes: Some(bytes),
+            direct: false,
+            device: DiskDevice::VirtioBlk,
+            queues: 1,
+            completion: Completion::Interrupt,
+            poll_nanos: 0,
+            io_cpus: Vec::new(),
+            read_only: false,
+        };
+        let get = |bytes, overwrite| Disks::new(folder.path()).get(&plan(bytes, overwrite));
+        let error = get(2 << 20, false).unwrap_err();
+        assert!(
+            matches!(error, DisksError::Hole { at: 1_048_576, .. }),
+            "{error}"
+        );
+        // What comes before it is data, and what vtax fills has no hole.
+        get(1 << 20, false).unwrap();
+        get(2 << 20, true).unwrap();
+        get(2 << 20, false).unwrap();
+    }
 }

@@ -23,7 +23,7 @@ const CAUTIOUS_ALIGNMENT: u32 = 4096;
 pub enum OpenError {
     /// Nothing there.
     #[error(
-        "there is no disk at {}; make a file with `truncate -s 4G FILE`, attach or activate the device (`lsblk` lists what \
+        "there is no disk at {}; make a file with `fallocate -l 4G FILE` and let vtax fill it (disk-overwrite = true), attach or activate the device (`lsblk` lists what \
          there is), or name another",
         .path.display()
     )]

@@ -31,7 +31,7 @@ fn a_path_that_is_no_disk_is_named_with_a_remedy() {
     fs::remove_file(&path).unwrap();
     let text = refusal(&path);
     assert!(text.contains("there is no disk at"), "{text}");
-    assert!(text.contains("truncate -s 4G FILE"), "{text}");
+    assert!(text.contains("fallocate -l 4G FILE"), "{text}");
     for path in [folder.path(), Path::new("/dev/null")] {
         let text = refusal(path);
         assert!(text.contains("neither a file nor a block device"), "{text}");
