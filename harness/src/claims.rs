@@ -110,22 +110,33 @@ pub fn run(suite: &SuiteJob<'_>) -> Result<Suite, RunError> {
         return Err(RunError::Directory(occupied));
     }
     create(suite.dir)?;
-    let mut left: u64 = suite.claims.iter().map(Claim::budget_nanos).sum();
-    for (number, claim) in (1..).zip(suite.claims) {
-        let result = match &claim.lacking {
+    results.claims = suite
+        .claims
+        .iter()
+        .map(|claim| match &claim.lacking {
             Err(why) => ClaimResult::untested(&claim.plan, why.clone()),
-            Ok(_) if suite.stop.load(Ordering::Relaxed) => ClaimResult::not_begun(&claim.plan),
-            Ok(lacking) => {
-                suite.say(number, claim, left);
-                left -= claim.plan.budget_nanos;
-                one(suite, claim, lacking.clone())?
-            }
-        };
-        suite.told(&result);
-        results.claims.push(result);
-        results.interrupted = suite.stop.load(Ordering::Relaxed);
-        write(suite.dir, &results)?;
+            Ok(_) => ClaimResult::not_begun(&claim.plan),
+        })
+        .collect();
+    // A suite that is killed has been interrupted, and says so.
+    results.interrupted = true;
+    write(suite.dir, &results)?;
+    let mut left: u64 = suite.claims.iter().map(Claim::budget_nanos).sum();
+    for (index, claim) in suite.claims.iter().enumerate() {
+        if suite.stop.load(Ordering::Relaxed) {
+            break;
+        }
+        if let Ok(lacking) = &claim.lacking {
+            suite.say(index + 1, claim, left);
+            left -= claim.plan.budget_nanos;
+            let result = one(suite, claim, lacking.clone())?;
+            suite.told(&result);
+            results.claims[index] = result;
+            write(suite.dir, &results)?;
+        }
     }
+    results.interrupted = suite.stop.load(Ordering::Relaxed);
+    write(suite.dir, &results)?;
     Ok(results)
 }
 

@@ -210,6 +210,29 @@ fn an_interrupted_suite_tells_what_was_decided() {
 }
 
 #[test]
+fn a_killed_suite_tells_what_it_did_not_come_to() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    stage
+        .file("long.toml", scenario::LONG)
+        .file("holds.toml", HOLDS);
+    let mut running = stage
+        .vtax("claims long.toml holds.toml --out suite")
+        .start();
+    let long = stage.run_dir("suite/long");
+    running.wait_until(|| long.rows_so_far() > 0);
+    running.signal(Signal::KILL);
+    running.wait();
+    let suite = stage.run_dir("suite").json("claims.json");
+    assert_eq!(suite["interrupted"], true);
+    for id in ["long", "small-vmm"] {
+        assert_eq!(claim(&suite, id)["verdict"], "undecided", "{id}");
+    }
+    stage.vtax("report suite").run().exits(130);
+}
+
+#[test]
 fn claims_are_listed_and_explained() {
     let stage = Stage::new();
     let list = stage.vtax("claims --list").run();
