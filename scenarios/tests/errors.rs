@@ -666,6 +666,21 @@ fn thresholds_may_have_a_space_before_their_unit() {
 }
 
 #[test]
+/// What would be ignored is refused, each table where it stands; beside a workload all of it has a meaning.
+#[test]
+fn what_does_not_reach_experiments() {
+    let boot = "[[experiment]]\nkind = \"boot\"\n";
+    let cells = "[guest]\nmemory = \"32MiB\"\n[baseline]\nbacking = \"4k\"\n[host]\nhugepages-2m = 8\n\
+                 [[neighbour]]\nname = \"n\"\nwork = \"cpu\"\n[matrix]\n\"guest.backing\" = [\"4k\", \"thp\"]\n";
+    let alone = |tables: &str| format!("schema = 1\nname = \"s\"\n{tables}{boot}");
+    insta::assert_snapshot!(error_of(&alone(cells)));
+    let beside = scenario(&format!("{cells}{boot}"));
+    for text in [alone("[measure]\nbudget = \"9s\"\n"), beside] {
+        let loaded = parse("s.toml", &text, &Overrides::default());
+        loaded.unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
 fn experiments() {
     let boot = "[[experiment]]\nkind = \"boot\"\nparams = { guests = [1, 8] }\n";
     let metric = |rest: &str| scenario(&format!("[claim]\nmetric = {{ {rest} }}\n{boot}"));
