@@ -596,6 +596,7 @@ fn claims() {
         scenario("[claim]\nword = \"w\""),
         scenario("[claim]\nratio = \"97%\"\nnot-testable = \"no\""),
         scenario("[claim]\nnot-testable = \" \""),
+        scenario("[claim]\nneeds = \"ept\""),
         compare(&format!("{against}, what = \"rate\"")),
         compare(&format!("{against}, what = \"speed\", at-least = \"1%\"")),
         compare(&format!("{against}, what = \"rate\", at-lest = \"1%\"")),

@@ -183,6 +183,10 @@ fn resume(args: &RunArgs, dir: &Path, talk: Talk) -> Result<ExitCode, Failure> {
         stop: &stop,
         unfinished: Some(unfinished),
     };
+    if let Some(why) = host::premise_lacking(&plan, &facts) {
+        let text = format!("{}: not testable here: {why}", plan.scenario);
+        return Err(Failure::Rendered(text, exit::HOST));
+    }
     measured(args, job, talk)
 }
 
