@@ -666,7 +666,6 @@ fn thresholds_may_have_a_space_before_their_unit() {
     );
 }
 
-#[test]
 /// What would be ignored is refused, each table where it stands; beside a workload all of it has a meaning.
 #[test]
 fn what_does_not_reach_experiments() {
@@ -682,6 +681,7 @@ fn what_does_not_reach_experiments() {
     }
 }
 
+#[test]
 fn experiments() {
     let boot = "[[experiment]]\nkind = \"boot\"\nparams = { guests = [1, 8] }\n";
     let metric = |rest: &str| scenario(&format!("[claim]\nmetric = {{ {rest} }}\n{boot}"));
@@ -692,6 +692,9 @@ fn experiments() {
         scenario("[[experiment]]\nkind = \"boot\"\nrepetitions = 1"),
         scenario("[[experiment]]\nkind = \"boot\"\nparams = { guest = 1 }"),
         scenario("[[experiment]]\nkind = \"boot\"\nparams = { guests = 0 }"),
+        scenario("[[experiment]]\nkind = \"boot\"\nparams = { memory = [\"16MiB\", \"17MiB\"] }"),
+        scenario("[[experiment]]\nkind = \"ksm\"\nparams = { sleep = \"1500us\" }"),
+        scenario("[[experiment]]\nkind = \"quota\"\nparams = { window = \"250ms\" }"),
         scenario(
             "[[experiment]]\nkind = \"quota\"\nparams = { percent = [1, 2, 3, 4, 5, 6, 7, 8, 9], window = [\"1s\", \"2s\", \"3s\", \"4s\", \"5s\", \"6s\", \"7s\", \"8s\"] }"
         ),
