@@ -245,6 +245,9 @@ fn options_that_make_no_sense() {
         ("rum", "run"),
         ("scenario list nonsense", "vtax scenario list"),
         ("report nowhere", "not a run directory"),
+        ("run --dry-run --json", "--json"),
+        ("claims --list --json", "--json"),
+        ("claims --explain isolation --json", "--json"),
     ] {
         stage
             .vtax(line)

@@ -55,7 +55,7 @@ pub struct RunArgs {
     )]
     resume: Option<PathBuf>,
     /// Say what would be measured, and measure nothing.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     dry_run: bool,
     #[command(flatten)]
     output: OutputArgs,
