@@ -74,7 +74,7 @@ fn lacking(plan: &Plan, facts: &HostFacts) -> Result<BTreeMap<u32, String>, Stri
     };
     match lacks.values().next() {
         Some(why) if !testable => Err(why.clone()),
-        _ => Ok(lacks),
+        _ => host::premise_lacking(plan, facts).map_or(Ok(lacks), Err),
     }
 }
 

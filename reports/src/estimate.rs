@@ -96,7 +96,7 @@ fn results(
         })
         .collect();
     let headline = match &record.plan.claim.form {
-        Form::Share => verdict::headline(record, &measured, &judgements),
+        Form::Share => verdict::headline(record, &measured, &judgements, &experiments),
         Form::Compare(compare) => verdict::compared(record, compare, &measured, &compared),
         Form::Metric(metric) => verdict::metric(record, metric, &experiments),
         Form::NotTestable(reason) => verdict::not_testable(record, reason),

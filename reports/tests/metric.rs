@@ -75,6 +75,44 @@ const LOW: &[f64] = &[1.00e6, 1.01e6, 0.99e6, 1.02e6];
 const HIGH: &[f64] = &[9.00e6, 9.01e6, 8.99e6];
 const WIDE: &[f64] = &[1e6, 9e6, 4e6];
 
+/// Experiments that no claim is about: "measured" are those that brought something.
+#[test]
+fn experiments_without_a_value_are_not_told_as_measured() {
+    let without_claim = |values: &[&[f64]]| {
+        let mut run = memory(values);
+        run.record.plan.claim.form = Form::Share;
+        run
+    };
+    let over = |values: &[&[f64]], why: NotMeasured| {
+        let mut run = without_claim(values);
+        run.record.experiments_not_measured.insert(0, why);
+        run
+    };
+    let lack = || NotMeasured::NotTestable("no memory.".to_owned());
+    let one_of_two = over(&[&[], LOW], lack());
+    decides(&one_of_two, Verdict::Cost, &["1 experiment measured"]);
+    decides(
+        &over(&[&[]], lack()),
+        Verdict::NotTestable,
+        &["Nothing was measured: boot 0 cannot be tested here: no memory."],
+    );
+    decides(
+        &over(&[&[]], NotMeasured::Failed("the guest hung.".to_owned())),
+        Verdict::NotTestable,
+        &["Nothing was measured: boot 0 failed: the guest hung."],
+    );
+    // Cut short before the first repetition was over.
+    decides(
+        &without_claim(&[&[]]),
+        Verdict::Undecided,
+        &["Nothing was measured: boot 0 had 0 repetitions"],
+    );
+    let mut no_meter = without_claim(&[&[]]);
+    let reasons = BTreeMap::from([("vmm-memory".to_owned(), "no meter".to_owned())]);
+    no_meter.record.metrics_unavailable.insert(0, reasons);
+    decides(&no_meter, Verdict::NotTestable, &["no meter"]);
+}
+
 #[test]
 fn the_worst_of_several_decides() {
     decides(

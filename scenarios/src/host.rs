@@ -6,6 +6,7 @@ use std::fmt;
 
 use vtax_workloads::{Features, Task};
 
+use crate::claim::Premise;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, render};
 use crate::neighbour::{host as neighbour, huge_bytes, ordinary_bytes};
 use crate::plan::{
@@ -68,6 +69,27 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         irqs_away,
     ];
     checks.into_iter().find_map(|check| check(cell, facts))
+}
+
+/// What the claim takes for granted and this host has not, with the remedy. `None` where there is no KVM at all: then no
+/// premise is to blame.
+#[must_use]
+pub fn premise_lacking(plan: &Plan, facts: &HostFacts) -> Option<String> {
+    let premise = plan.claim.needs?;
+    let Premise::TwoDimensionalPaging = premise;
+    let knob = Knob::TwoDimensionalPaging;
+    let fact = facts.knobs.get(&knob);
+    let present = fact.and_then(|fact| fact.present.as_deref()) == Some("on");
+    // [host] may switch it on, which does not reach experiments.
+    let on = |cell: &Cell| cell.host.get(&knob).map_or(present, |value| value == "on");
+    let has = plan.cells.iter().all(on) && (present || plan.experiments.is_empty());
+    (facts.max_vcpus > 0 && !has).then(|| {
+        format!(
+            "the claim takes {} for granted, and guests here run under shadow paging; run it on kvm_intel with ept=1 or on \
+             kvm_amd with npt=1",
+            premise.words()
+        )
+    })
 }
 
 fn vcpus(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {

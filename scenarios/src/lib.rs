@@ -48,3 +48,4 @@ pub use knobs::settings_text;
 pub use load::{Loaded, Overrides, parse};
 pub use schema::json_schema;
 pub use shipped::{Shipped, claims, list, shipped};
+pub use suggest::nearest;

@@ -97,6 +97,7 @@ fn load(
     let confidence = check::measure(&document.measure, overrides, errors).confidence;
     let experiments = experiment::read(&document.experiment, &tree, confidence, errors);
     something_to_do(&document, &tree, errors);
+    nothing_ignored(&document, &tree, errors);
     let neighbours = neighbour::names(&tree);
     let matrix = matrix::read(&tree, &schema, &entries, &neighbours, errors);
     if !errors.is_empty() {
@@ -222,6 +223,29 @@ fn something_to_do(document: &Document, tree: &DeTable<'_>, errors: &mut Diagnos
             Diagnostic::new(0..0, "the scenario has no `workload`")
                 .help("write at least one table [[workload]]"),
         );
+    }
+}
+
+/// Tables that describe cells reach no experiment: without a workload they would be ignored, and measured something else than
+/// the user believes.
+fn nothing_ignored(document: &Document, tree: &DeTable<'_>, errors: &mut Diagnostics) {
+    if tree.contains_key("workload") || document.experiment.is_empty() {
+        return;
+    }
+    for (name, help) in [
+        ("guest", "experiments make guests of their own"),
+        ("baseline", "experiments have no native side"),
+        ("host", "experiments run on the host as it is"),
+        (neighbour::TABLE, "experiments make guests of their own"),
+        ("matrix", "an experiment's `params` take lists of values"),
+    ] {
+        if let Some((key, _)) = tree::entry(tree, name) {
+            let title = format!("`{name}` does not reach experiments, and there is no `workload`");
+            errors.push(
+                Diagnostic::new(key, title)
+                    .help(format!("{help}; leave it out, or add a [[workload]]")),
+            );
+        }
     }
 }
 

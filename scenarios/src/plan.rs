@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use vtax_workloads::MAX_PARAMS;
 
-pub use crate::claim::{Bound, Claim, Compare, Form, MetricClaim, What};
+pub use crate::claim::{Bound, Claim, Compare, Form, MetricClaim, Premise, What};
 pub use crate::experiment::{Entry, Experiment, ExperimentKind, Metric, Scale, Unit};
 pub use crate::knobs::{HostSettings, Knob, KnobFact, Obstacle};
 pub use crate::memory::{

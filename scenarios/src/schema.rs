@@ -50,7 +50,7 @@ pub(crate) struct Document {
     #[serde(default)]
     #[schemars(with = "u64", example = 1)]
     pub seed: Given<u64>,
-    /// The guest of every cell.
+    /// The guest of every cell. Experiments make guests of their own, which it does not reach.
     #[serde(default)]
     #[expect(
         dead_code,
@@ -64,14 +64,15 @@ pub(crate) struct Document {
         reason = "read for its types; cells take theirs from `Settings`"
     )]
     pub baseline: BaselineSpec,
-    /// How the host is set meanwhile.
+    /// How the host is set while cells are measured. Experiments run on the host as it is.
     #[serde(default)]
     #[expect(
         dead_code,
         reason = "read for its types; cells take theirs from `Settings`"
     )]
     pub host: HostSpec,
-    /// Guests that run beside the measured one, during native blocks too: one `[[neighbour]]` table for each kind.
+    /// Guests that run beside the measured one, during native blocks too: one `[[neighbour]]` table for each kind. Beside
+    /// experiments there are none.
     #[serde(default)]
     #[expect(
         dead_code,
@@ -93,13 +94,15 @@ pub(crate) struct Document {
         reason = "read for its types; `workload` reads the values with their places"
     )]
     pub workload: Option<Vec<WorkloadSpec>>,
-    /// What is tried as a whole, one `[[experiment]]` table each. Default: nothing.
+    /// What is tried as a whole, one `[[experiment]]` table each. Of the rest only `[measure]` and `[claim]` are about
+    /// experiments too. Default: nothing.
     #[serde(default)]
     #[schemars(with = "Vec<ExperimentSpec>")]
     pub experiment: Vec<Spanned<ExperimentSpec>>,
     /// Measures every combination of the values given here. A key is the path of a field of `[guest]`, `[baseline]`,
     /// `[host]` or `[measure]`, such as `"guest.backing"`, of a workload's parameter, such as
-    /// `"workload.mem-latency.size"`, or of a neighbour's key, such as `"neighbour.burner.count"`.
+    /// `"workload.mem-latency.size"`, or of a neighbour's key, such as `"neighbour.burner.count"`. Lists of an experiment's
+    /// parameters are written in its own table.
     #[serde(default)]
     #[schemars(with = "MatrixSpec")]
     #[expect(dead_code, reason = "`matrix` reads it")]

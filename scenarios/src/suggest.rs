@@ -1,7 +1,8 @@
 //! "Did you mean …?"
 
 /// The candidate that `written` most likely stands for, where one is near enough.
-pub(crate) fn nearest<'a>(
+#[must_use]
+pub fn nearest<'a>(
     written: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

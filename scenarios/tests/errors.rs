@@ -596,6 +596,7 @@ fn claims() {
         scenario("[claim]\nword = \"w\""),
         scenario("[claim]\nratio = \"97%\"\nnot-testable = \"no\""),
         scenario("[claim]\nnot-testable = \" \""),
+        scenario("[claim]\nneeds = \"ept\""),
         compare(&format!("{against}, what = \"rate\"")),
         compare(&format!("{against}, what = \"speed\", at-least = \"1%\"")),
         compare(&format!("{against}, what = \"rate\", at-lest = \"1%\"")),
@@ -665,6 +666,21 @@ fn thresholds_may_have_a_space_before_their_unit() {
     );
 }
 
+/// What would be ignored is refused, each table where it stands; beside a workload all of it has a meaning.
+#[test]
+fn what_does_not_reach_experiments() {
+    let boot = "[[experiment]]\nkind = \"boot\"\n";
+    let cells = "[guest]\nmemory = \"32MiB\"\n[baseline]\nbacking = \"4k\"\n[host]\nhugepages-2m = 8\n\
+                 [[neighbour]]\nname = \"n\"\nwork = \"cpu\"\n[matrix]\n\"guest.backing\" = [\"4k\", \"thp\"]\n";
+    let alone = |tables: &str| format!("schema = 1\nname = \"s\"\n{tables}{boot}");
+    insta::assert_snapshot!(error_of(&alone(cells)));
+    let beside = scenario(&format!("{cells}{boot}"));
+    for text in [alone("[measure]\nbudget = \"9s\"\n"), beside] {
+        let loaded = parse("s.toml", &text, &Overrides::default());
+        loaded.unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
 #[test]
 fn experiments() {
     let boot = "[[experiment]]\nkind = \"boot\"\nparams = { guests = [1, 8] }\n";
@@ -676,6 +692,9 @@ fn experiments() {
         scenario("[[experiment]]\nkind = \"boot\"\nrepetitions = 1"),
         scenario("[[experiment]]\nkind = \"boot\"\nparams = { guest = 1 }"),
         scenario("[[experiment]]\nkind = \"boot\"\nparams = { guests = 0 }"),
+        scenario("[[experiment]]\nkind = \"boot\"\nparams = { memory = [\"16MiB\", \"17MiB\"] }"),
+        scenario("[[experiment]]\nkind = \"ksm\"\nparams = { sleep = \"1500us\" }"),
+        scenario("[[experiment]]\nkind = \"quota\"\nparams = { window = \"250ms\" }"),
         scenario(
             "[[experiment]]\nkind = \"quota\"\nparams = { percent = [1, 2, 3, 4, 5, 6, 7, 8, 9], window = [\"1s\", \"2s\", \"3s\", \"4s\", \"5s\", \"6s\", \"7s\", \"8s\"] }"
         ),

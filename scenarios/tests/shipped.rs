@@ -130,6 +130,51 @@ fn claims_are_sound_and_say_who_made_them_and_why_by_that_threshold() {
     }
 }
 
+/// Where guests run under shadow paging, a claim on EPT and NPT is neither kept nor refuted.
+#[test]
+fn a_claim_on_two_dimensional_paging_is_for_hosts_that_have_it() {
+    let facts = |present: Option<&str>| HostFacts {
+        max_vcpus: 32,
+        knobs: present
+            .map(|present| {
+                let present = Some(present.to_owned());
+                let fact = KnobFact {
+                    present,
+                    ..KnobFact::default()
+                };
+                (Knob::TwoDimensionalPaging, fact)
+            })
+            .into_iter()
+            .collect(),
+        ..HostFacts::default()
+    };
+    let lacking = |name: &str, facts: &HostFacts| {
+        let plan = shipped(name).unwrap().load(&on_two_cpus()).unwrap().plan;
+        host::premise_lacking(&plan, facts)
+    };
+    for present in [None, Some("off")] {
+        let why = lacking("memory-latency-95", &facts(present)).unwrap();
+        assert!(why.contains("EPT or NPT"), "{why}");
+    }
+    assert_eq!(lacking("memory-latency-95", &facts(Some("on"))), None);
+    assert_eq!(lacking("cpu-bound-97", &facts(None)), None);
+    // Without KVM it is KVM that is lacking.
+    assert_eq!(lacking("memory-latency-95", &HostFacts::default()), None);
+
+    // A claim whose own [host] switches it on needs no host that has it on; experiments are not reached by [host].
+    let of = |rest: &str| {
+        let text = format!(
+            "schema = 1\nname = \"s\"\n[claim]\nneeds = \"two-dimensional-paging\"\n{rest}"
+        );
+        let loaded = vtax_scenarios::parse("s.toml", &text, &on_two_cpus());
+        let plan = loaded.unwrap_or_else(|error| panic!("{error}")).plan;
+        host::premise_lacking(&plan, &facts(Some("off")))
+    };
+    let on = "[host]\ntwo-dimensional-paging = true\n[[workload]]\nname = \"cpu-hash\"\n";
+    assert_eq!(of(on), None);
+    assert!(of(&format!("{on}[[experiment]]\nkind = \"boot\"\n")).is_some());
+}
+
 #[test]
 fn claims_explained() {
     let texts: Vec<String> = claims()

@@ -151,7 +151,78 @@ fn a_scenario_that_is_not_there() {
         .run()
         .exits(2)
         .prints_nothing()
-        .complains(&["qick", "shipped scenarios", "quick"]);
+        .complains(&["qick", "did you mean quick?"]);
+    stage
+        .vtax("run nonsense")
+        .run()
+        .exits(2)
+        .complains(&["scenarios that ship: quick, "]);
+}
+
+#[test]
+fn a_claim_that_is_not_there() {
+    let stage = Stage::new();
+    for (line, words) in [
+        ("claims nosuch", "claims that ship: cpu-bound-97, "),
+        ("claims --explain ksm-no-los", "did you mean ksm-no-loss?"),
+    ] {
+        let outcome = stage.vtax(line).run();
+        outcome.exits(2).prints_nothing().complains(&[words]);
+    }
+}
+
+/// What the last of several scenarios would meet, nobody waits for.
+#[test]
+fn run_directories_are_looked_at_before_anything_is_measured() {
+    let stage = Stage::new();
+    let other = scenario::tiny("10%").replace("\"tiny\"", "\"other\"");
+    stage
+        .file("tiny.toml", &scenario::tiny("10%"))
+        .file("other.toml", &other);
+    let twice = stage.vtax("run tiny.toml tiny.toml --out runs").run();
+    twice
+        .exits(2)
+        .complains(&["two of these scenarios are called tiny"]);
+    std::fs::create_dir_all(stage.path("runs/other")).unwrap();
+    stage.file("runs/other/run.json", "{}");
+    let occupied = stage.vtax("run tiny.toml other.toml --out runs").run();
+    occupied
+        .exits(2)
+        .complains(&["runs/other already holds a run"]);
+    assert!(!stage.path("runs/tiny").exists());
+}
+
+#[test]
+fn a_scenario_that_the_host_cannot_test_does_not_stop_the_others() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let not = "schema = 1\nname = \"not\"\n[claim]\nnot-testable = \"No transporter.\"\n";
+    stage
+        .file("not.toml", not)
+        .file("tiny.toml", &scenario::tiny("10%"));
+    let outcome = stage.vtax("run not.toml tiny.toml --out runs").run();
+    outcome.exits(5).complains(&["No transporter."]);
+    let results = stage.run_dir("runs/tiny").json("results.json");
+    assert_eq!(results["headline"]["verdict"], "holds", "{results}");
+}
+
+/// A pebibyte is more than a process can address.
+#[test]
+fn experiments_that_could_test_nothing_are_no_success() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let text = "schema = 1\nname = \"huge\"\n[[experiment]]\nkind = \"boot\"\n\
+                params = { guests = 1024, memory = \"1TiB\" }\n";
+    stage.file("huge.toml", text);
+    let outcome = stage.vtax("run huge.toml --out run --json").run();
+    let results = outcome.exits(5).json();
+    let sentence = results["headline"]["sentence"].as_str().unwrap();
+    assert!(
+        sentence.contains("Nothing was measured: boot"),
+        "{sentence}"
+    );
 }
 
 #[test]
@@ -174,6 +245,9 @@ fn options_that_make_no_sense() {
         ("rum", "run"),
         ("scenario list nonsense", "vtax scenario list"),
         ("report nowhere", "not a run directory"),
+        ("run --dry-run --json", "--json"),
+        ("claims --list --json", "--json"),
+        ("claims --explain isolation --json", "--json"),
     ] {
         stage
             .vtax(line)

@@ -40,7 +40,7 @@ pub struct ClaimsArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     budget: Option<u64>,
     /// Print the results as one JSON object instead of the table.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["list", "explain"])]
     json: bool,
 }
 
@@ -49,7 +49,7 @@ pub fn run(args: &ClaimsArgs, talk: Talk) -> Result<ExitCode, Failure> {
         return list();
     }
     if let Some(id) = &args.explain {
-        let plan = source::load(id, &Overrides::default())?.plan;
+        let plan = source::load_claim(id, &Overrides::default())?.plan;
         let mut text = explain_claim(&plan);
         if plan.verdicts() > 0 {
             text += &format!("\n{}", explain(&plan));
@@ -97,7 +97,7 @@ fn claims_to_test(args: &ClaimsArgs) -> Result<Vec<Claim>, Failure> {
     };
     let facts = source::facts();
     let load = |id: &String, overrides: &Overrides| -> Result<Claim, Failure> {
-        let Loaded { plan, .. } = source::load(id, overrides)?;
+        let Loaded { plan, .. } = source::load_claim(id, overrides)?;
         Ok(Claim::new(plan, &facts))
     };
     let first: Vec<Claim> = ids

@@ -51,6 +51,15 @@ impl Failure {
         }
     }
 
+    /// The exit code that goes with it.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Message(_, code) | Self::Rendered(_, code) => *code,
+            Self::BrokenPipe => 0,
+        }
+    }
+
     /// A mistake of the user's.
     pub fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self::Message(error.into(), USAGE)
@@ -104,8 +113,8 @@ impl From<RunError> for Failure {
 
 /// The exit code that stands for a run's results.
 #[must_use]
-pub fn of(results: &Results) -> ExitCode {
-    let code = if results.interrupted {
+pub fn of(results: &Results) -> u8 {
+    if results.interrupted {
         INTERRUPTED
     } else if results.cells.iter().any(|cell| cell.failed)
         || results.experiments.iter().any(|it| it.failed)
@@ -113,8 +122,17 @@ pub fn of(results: &Results) -> ExitCode {
         FAILED
     } else {
         of_verdict(results.headline.verdict)
+    }
+}
+
+/// The worse of two runs' codes: that for both.
+#[must_use]
+pub fn worse(one: u8, other: u8) -> u8 {
+    let badness = |code: &u8| {
+        let known = [0, HOST, UNDECIDED, REFUTED, FAILED];
+        known.iter().position(|it| it == code).unwrap_or(usize::MAX)
     };
-    ExitCode::from(code)
+    std::cmp::max_by_key(one, other, badness)
 }
 
 /// The exit code that stands for a verdict.
@@ -125,5 +143,21 @@ pub fn of_verdict(verdict: Verdict) -> u8 {
         Verdict::Refuted => REFUTED,
         Verdict::Undecided => UNDECIDED,
         Verdict::NotTestable => HOST,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_of_several_runs_counts_wherever_it_stands() {
+        let ordered = [0, HOST, UNDECIDED, REFUTED, FAILED, INTERRUPTED];
+        for (place, &worst) in ordered.iter().enumerate() {
+            for &other in &ordered[..=place] {
+                assert_eq!(worse(worst, other), worst);
+                assert_eq!(worse(other, worst), worst);
+            }
+        }
     }
 }

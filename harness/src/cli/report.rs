@@ -42,7 +42,7 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     replace_file(&path, page.as_bytes()).context("writing the report")?;
     args.output.show(&results)?;
     anstream::eprintln!("report: {}", path.display());
-    Ok(exit::of(&results))
+    Ok(ExitCode::from(exit::of(&results)))
 }
 
 /// The first page of a suite of claims, and the reports of their runs.

@@ -1,6 +1,6 @@
 //! `vtax run`: scenario, plan, measurement, results.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use vtax_reports::store::REPORT_FILE;
+use vtax_reports::store::{RECORD_FILE, REPORT_FILE, StoreError};
 use vtax_scenarios::plan::{Form, HostFacts, Plan};
 use vtax_scenarios::spans::SpanMap;
 use vtax_scenarios::units::{parse_duration, parse_percent};
@@ -55,7 +55,7 @@ pub struct RunArgs {
     )]
     resume: Option<PathBuf>,
     /// Say what would be measured, and measure nothing.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     dry_run: bool,
     #[command(flatten)]
     output: OutputArgs,
@@ -95,19 +95,55 @@ pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(out) = &args.out {
+        directories_are_free(out, &loaded)?;
+    }
     let stop = stop_on_signals()?;
     let _alone = alone_on_a_tidy_host(talk)?;
-    let mut worst = ExitCode::SUCCESS;
+    let several = loaded.len() > 1;
+    let mut worst = 0;
     for scenario in &loaded {
-        let code = one(args, scenario, loaded.len() > 1, talk, &stop)?;
-        if worst == ExitCode::SUCCESS {
-            worst = code;
-        }
+        let code = match one(args, scenario, several, talk, &stop) {
+            // What this host lacks for one of them is no reason to leave the others out.
+            Err(lack) if several && lack.code() == exit::HOST => {
+                lack.report();
+                exit::HOST
+            }
+            code => code?,
+        };
+        worst = exit::worse(worst, code);
         if stop.load(std::sync::atomic::Ordering::Relaxed) {
-            return Ok(code);
+            return Ok(ExitCode::from(code));
         }
     }
-    Ok(worst)
+    Ok(ExitCode::from(worst))
+}
+
+/// The run directory of a scenario under `--out`.
+fn directory(out: &Path, scenario: &Loaded, several: bool) -> PathBuf {
+    if several {
+        out.join(&scenario.plan.scenario)
+    } else {
+        out.to_owned()
+    }
+}
+
+/// Each scenario needs a run directory of its own. Asked before the first is measured: the last must not cost the others.
+fn directories_are_free(out: &Path, loaded: &[Loaded]) -> Result<(), Failure> {
+    let mut taken = BTreeSet::new();
+    for scenario in loaded {
+        let dir = directory(out, scenario, loaded.len() > 1);
+        if dir.join(RECORD_FILE).exists() {
+            return Err(RunError::Directory(StoreError::Occupied(dir)).into());
+        }
+        if !taken.insert(dir) {
+            return Err(Failure::usage(anyhow!(
+                "two of these scenarios are called {}: each needs a run directory of its own",
+                scenario.plan.scenario
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The right to measure on this host and to change it, which one vtax has at a time.
@@ -139,7 +175,7 @@ fn one(
     several: bool,
     talk: Talk,
     stop: &AtomicBool,
-) -> Result<ExitCode, Failure> {
+) -> Result<u8, Failure> {
     if let Form::NotTestable(why) = &loaded.plan.claim.form {
         let text = format!("{}: not testable yet: {why}", loaded.plan.scenario);
         return Err(Failure::Rendered(text, exit::HOST));
@@ -147,9 +183,12 @@ fn one(
     let facts = source::facts();
     let plan = loaded.plan.settled(&facts);
     let not_testable = not_testable(&plan, &facts, &loaded.spans)?;
+    if let Some(why) = host::premise_lacking(&plan, &facts) {
+        let text = format!("{}: not testable here: {why}", plan.scenario);
+        return Err(Failure::Rendered(text, exit::HOST));
+    }
     let dir = match &args.out {
-        Some(dir) if several => dir.join(&loaded.plan.scenario),
-        Some(dir) => dir.clone(),
+        Some(out) => directory(out, loaded, several),
         None => default_dir(&loaded.plan.scenario)?,
     };
     let job = Job {
@@ -183,11 +222,11 @@ fn resume(args: &RunArgs, dir: &Path, talk: Talk) -> Result<ExitCode, Failure> {
         stop: &stop,
         unfinished: Some(unfinished),
     };
-    measured(args, job, talk)
+    measured(args, job, talk).map(ExitCode::from)
 }
 
 /// Runs the job and shows what comes of it.
-fn measured(args: &RunArgs, job: Job<'_>, talk: Talk) -> Result<ExitCode, Failure> {
+fn measured(args: &RunArgs, job: Job<'_>, talk: Talk) -> Result<u8, Failure> {
     let report = job.dir.join(REPORT_FILE);
     let results = measure(job, &Progress::new(talk))?;
     args.output.show(&results)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::anyhow;
-use vtax_scenarios::{Loaded, Overrides, list, parse, shipped};
+use vtax_scenarios::{Loaded, Overrides, Shipped, claims, list, nearest, parse, shipped};
 
 use super::exit::Failure;
 use crate::host::affinity::allowed_cpus;
@@ -16,6 +16,23 @@ use vtax_scenarios::plan::HostFacts;
 /// # Errors
 /// There is no such file, or it has errors, each with its place.
 pub fn load(name: &str, overrides: &Overrides) -> Result<Loaded, Failure> {
+    load_or_hint(name, overrides, "scenario", list())
+}
+
+/// Reads the claim of this name, likewise.
+///
+/// # Errors
+/// As [`load`]; the hint is then about claims.
+pub fn load_claim(name: &str, overrides: &Overrides) -> Result<Loaded, Failure> {
+    load_or_hint(name, overrides, "claim", claims())
+}
+
+fn load_or_hint(
+    name: &str,
+    overrides: &Overrides,
+    kind: &str,
+    shipping: &[Shipped],
+) -> Result<Loaded, Failure> {
     let overrides = Overrides {
         cpus: allowed_cpus()
             .ok()
@@ -26,11 +43,15 @@ pub fn load(name: &str, overrides: &Overrides) -> Result<Loaded, Failure> {
         return Ok(scenario.load(&overrides)?);
     }
     let text = std::fs::read_to_string(Path::new(name)).map_err(|error| {
-        let known: Vec<&str> = list().iter().map(|scenario| scenario.name).collect();
-        Failure::usage(anyhow!(
-            "cannot read the scenario {name}: {error}; give a file or one of the shipped scenarios: {}",
-            known.join(", ")
-        ))
+        let names = || shipping.iter().map(|it| it.name);
+        let hint = match nearest(name, names()) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => format!(
+                "give a file or one of the {kind}s that ship: {}",
+                names().collect::<Vec<_>>().join(", ")
+            ),
+        };
+        Failure::usage(anyhow!("cannot read the {kind} {name}: {error}; {hint}"))
     })?;
     Ok(parse(name, &text, &overrides)?)
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use vtax_scenarios::plan::{Cell, ClaimOver};
 
+use super::metric::without_value;
 use super::{Judgement, Measured, outlook, position, words};
 use crate::record::{NotMeasured, RunRecord};
-use crate::result::{Headline, Interval, Verdict};
+use crate::result::{ExperimentResult, Headline, Interval, Verdict};
 use crate::stats::boot::Question;
 use crate::stats::mean::{LogMean, combine};
 
@@ -23,23 +24,26 @@ struct Deciding<'a> {
     /// Cells that have a cost and no ratio.
     costs: usize,
     /// No claim stands on them.
-    experiments: usize,
+    experiments: &'a [ExperimentResult],
 }
 
 /// Judges the run: the geometric mean over the cells that decide its claim, a fixed set.
 ///
 /// A cell in which the guest beats native counts as 100 %, so that an anomaly cannot make up for a loss elsewhere. The
 /// run is undecided where anomalies are half of the cells or more, and where a cell that decides failed or was not
-/// finished; cells that this host cannot test are left out and counted.
+/// finished; cells that this host cannot test are left out and counted. Where there are experiments alone, the sentence tells
+/// whether they brought anything.
 #[must_use]
 pub fn headline(
     record: &RunRecord,
     measured: &[Measured<'_>],
     judgements: &[Judgement],
+    experiments: &[ExperimentResult],
 ) -> Headline {
     let over = record.plan.claim.over;
     let takes = |cell: &Cell| decides(cell, over);
-    over_cells(record, measured, judgements, &takes, over.words())
+    let judged = measured.iter().zip(judgements);
+    over_cells(record, judged, experiments, &takes, over.words())
 }
 
 /// Judges each workload by itself, where the claim asks for it.
@@ -52,24 +56,24 @@ pub fn classes(
     let names = record.plan.judged_workloads();
     let class = |name: &&str| {
         let takes = |cell: &Cell| cell.workload.name == *name && decides(cell, ClaimOver::All);
-        over_cells(record, measured, judgements, &takes, name)
+        over_cells(record, measured.iter().zip(judgements), &[], &takes, name)
     };
     names.iter().map(class).collect()
 }
 
-fn over_cells(
+fn over_cells<'a>(
     record: &RunRecord,
-    measured: &[Measured<'_>],
-    judgements: &[Judgement],
+    judged: impl Iterator<Item = Judged<'a>>,
+    experiments: &'a [ExperimentResult],
     takes: &dyn Fn(&Cell) -> bool,
     work: &str,
 ) -> Headline {
     let claim = &record.plan.claim;
     let mut cells = Deciding {
-        experiments: record.plan.experiments.len(),
+        experiments,
         ..Deciding::default()
     };
-    for judged in measured.iter().zip(judgements) {
+    for judged in judged {
         if judged.1.verdict == Verdict::Cost {
             cells.costs += 1;
         } else if takes(judged.0.cell) {
@@ -215,7 +219,10 @@ impl<'a> Deciding<'a> {
             );
             return (Verdict::Undecided, sentence);
         }
-        let measured: Vec<String> = [(self.costs, "cost"), (self.experiments, "experiment")]
+        let has_value =
+            |it: &&ExperimentResult| it.metrics.iter().any(|metric| metric.repetitions > 0);
+        let experiments = self.experiments.iter().filter(has_value).count();
+        let measured: Vec<String> = [(self.costs, "cost"), (experiments, "experiment")]
             .into_iter()
             .filter(|&(number, _)| number > 0)
             .map(|(number, thing)| words::count(number, thing))
@@ -227,7 +234,11 @@ impl<'a> Deciding<'a> {
                 format!("{measured} measured, and nothing that could be compared with native"),
             );
         }
-        let reason = match self.failed.first().or(self.not_testable.first()) {
+        let lacking = self.failed.first().or(self.not_testable.first());
+        if lacking.is_none() && !self.experiments.is_empty() {
+            return without_value(self.experiments);
+        }
+        let reason = match lacking {
             Some((_, judgement)) => judgement.reason.trim_end_matches('.').to_owned(),
             None => format!("no cell of this scenario is {work}"),
         };

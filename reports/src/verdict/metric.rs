@@ -161,15 +161,38 @@ fn told(missing: &[Missing]) -> Option<String> {
 
 /// The verdict where no experiment has a figure: one that was not tried often enough could still have one.
 fn without_figure(record: &RunRecord, claim: &MetricClaim, missing: &[Missing]) -> Headline {
-    let undecided = missing.iter().any(|it| it.verdict == Verdict::Undecided);
-    let (verdict, ending) = match missing {
-        [] => (Verdict::Undecided, " is undecided: nothing was tried"),
-        _ if undecided => (Verdict::Undecided, " is undecided: "),
-        _ => (Verdict::NotTestable, " has no figure: "),
+    let verdict = left(missing);
+    let ending = match (missing, verdict) {
+        ([], _) => " is undecided: nothing was tried",
+        (_, Verdict::Undecided) => " is undecided: ",
+        _ => " has no figure: ",
     };
     let told = told(missing).unwrap_or_default();
     let sentence = format!("The metric {}{ending}{told}", claim.name);
     headline(record, None, verdict, sentence)
+}
+
+/// The verdict that is left of a claim where there are no figures.
+fn left(missing: &[Missing]) -> Verdict {
+    let undecided = missing.iter().any(|it| it.verdict == Verdict::Undecided);
+    if undecided || missing.is_empty() {
+        Verdict::Undecided
+    } else {
+        Verdict::NotTestable
+    }
+}
+
+/// Verdict and sentence, without the full stop, of a run in which no experiment has a single value.
+pub(super) fn without_value(experiments: &[ExperimentResult]) -> (Verdict, String) {
+    let missing: Vec<Missing> = experiments
+        .iter()
+        .map(|it| {
+            let unavailable = it.metrics.iter().find(|it| it.unavailable.is_some());
+            lack(it, unavailable, Scale::Linear)
+        })
+        .collect();
+    let told = told(&missing).unwrap_or_default();
+    (left(&missing), format!("Nothing was measured: {told}"))
 }
 
 impl Judged {

@@ -35,9 +35,20 @@ pub struct Claim {
     /// Why the threshold is what it is.
     #[serde(default)]
     pub why: String,
+    /// What its words take for granted of the host; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Premise>,
     /// What decides.
     #[serde(default)]
     pub form: Form,
+}
+
+/// What a claim's words take for granted of the host. A host without it can neither keep nor refute the claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Premise {
+    /// Guests run under EPT or NPT, not under shadow paging.
+    TwoDimensionalPaging,
 }
 
 /// What a scenario without a claim says: all work keeps 97 % of native.
@@ -50,6 +61,7 @@ impl Default for Claim {
             words: String::new(),
             source: String::new(),
             why: String::new(),
+            needs: None,
             form: Form::Share,
         }
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::de::DeTable;
 
-use super::{Bound, Claim, Compare, Form, MetricClaim, What};
+use super::{Bound, Claim, Compare, Form, MetricClaim, Premise, What};
 use crate::check::{out_of_range, span, value};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::experiment::{Experiment, Unit};
@@ -32,6 +32,9 @@ pub(crate) struct ClaimSpec {
     /// Why the threshold is what it is. Default: none.
     #[schemars(with = "String", example = &"The smallest gain that the paper reports.")]
     why: Given<String>,
+    /// What its words take for granted of the host; on a host without, it is not testable. Default: nothing.
+    #[schemars(with = "Premise")]
+    needs: Given<Premise>,
     /// Guest performance as a share of native, at least. Default: 97 %.
     #[schemars(with = "Percent", example = &"97%")]
     ratio: Given<Percent>,
@@ -138,6 +141,7 @@ pub(crate) fn resolve(
         words: text(&spec.words),
         source: text(&spec.source),
         why: text(&spec.why),
+        needs: spec.needs.as_ref().map(|needs| *needs.get_ref()),
         form: form(spec, document, cells, experiments, errors).unwrap_or_default(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Bound, Form, What};
+use super::{Bound, Form, Premise, What};
 use crate::experiment::Unit;
 use crate::plan::{ClaimOver, Plan};
 use crate::units::percent_text;
@@ -44,6 +44,18 @@ impl ClaimOver {
             Self::Cpu => "CPU-bound work",
             Self::Memory => "memory-bound work",
             Self::All => "all work",
+        }
+    }
+}
+
+impl Premise {
+    /// In words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::TwoDimensionalPaging => {
+                "second-level address translation in hardware (EPT or NPT)"
+            }
         }
     }
 }
@@ -128,6 +140,12 @@ pub fn explain_claim(plan: &Plan) -> String {
         Form::NotTestable(reason) => format!("\nNot testable yet: {reason}\n"),
         form => format!("\nIt holds where {}\n{}\n", rule(plan), how(form)),
     };
+    if let Some(premise) = claim.needs {
+        text += &format!(
+            "\nIt takes {} for granted: a host without cannot test it.\n",
+            premise.words()
+        );
+    }
     text
 }
 

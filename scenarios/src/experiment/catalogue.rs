@@ -3,8 +3,11 @@
 use vtax_workloads::{Param, ParamKind};
 
 use super::{Entry, ExperimentKind, Metric, Scale, Unit};
+use crate::memory::MEMORY_STEP_BYTES;
 
 const SECOND: u64 = 1_000_000_000;
+/// In which the kernel gives a control group its quota of CPU time, as vtax sets it.
+const QUOTA_PERIOD: u64 = SECOND / 10;
 
 impl ExperimentKind {
     /// All of them.
@@ -57,6 +60,7 @@ static BOOT: Entry = Entry {
             max: 1 << 40,
         },
     ],
+    steps: &[("memory", MEMORY_STEP_BYTES)],
     metrics: &[
         Metric {
             name: "first-instruction",
@@ -104,6 +108,7 @@ static IDLE: Entry = Entry {
             max: 8 * SECOND,
         },
     ],
+    steps: &[],
     metrics: &[
         Metric {
             name: "cpu",
@@ -137,6 +142,7 @@ static WEIGHTS: Entry = Entry {
             max: 60 * SECOND,
         },
     ],
+    steps: &[],
     metrics: &[
         Metric {
             name: "share",
@@ -195,6 +201,7 @@ static QUOTA: Entry = Entry {
             max: 60 * SECOND,
         },
     ],
+    steps: &[("window", QUOTA_PERIOD)],
     metrics: &[
         Metric {
             name: "used",
@@ -225,6 +232,7 @@ static ISOLATION: Entry = Entry {
         min: 1,
         max: 10_000,
     }],
+    steps: &[],
     metrics: &[Metric {
         name: "escape",
         unit: Unit::Share,
@@ -290,6 +298,7 @@ static KSM: Entry = Entry {
             max: 60 * SECOND,
         },
     ],
+    steps: &[("memory", MEMORY_STEP_BYTES), ("sleep", SECOND / 1000)],
     metrics: &[
         Metric {
             name: "saved",
@@ -362,6 +371,7 @@ static GROWTH: Entry = Entry {
             max: 1,
         },
     ],
+    steps: &[("memory", MEMORY_STEP_BYTES), ("growth", MEMORY_STEP_BYTES)],
     metrics: &[
         Metric {
             name: "usable",
@@ -448,6 +458,7 @@ static DENSITY: Entry = Entry {
             max: 60 * SECOND,
         },
     ],
+    steps: &[("memory", MEMORY_STEP_BYTES), ("window", QUOTA_PERIOD)],
     metrics: &[
         Metric {
             name: "guests-3",
@@ -475,3 +486,22 @@ static DENSITY: Entry = Entry {
         most * (SECOND / 50) + steps * (3 * experiment.param("window") / 2 + SECOND / 10)
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A step of a parameter that nobody has, or one that its own default misses, would be a slip.
+    #[test]
+    fn steps_are_those_of_parameters_and_fit_their_defaults_and_ends() {
+        for entry in ExperimentKind::ALL.map(ExperimentKind::entry) {
+            for &(name, step) in entry.steps {
+                let param = entry.params.iter().find(|it| it.name == name);
+                let param = param.unwrap_or_else(|| panic!("{}: {name}", entry.name));
+                for value in [param.default, param.min, param.max] {
+                    assert_eq!(value % step, 0, "{} {name}: {value}", entry.name);
+                }
+            }
+        }
+    }
+}

@@ -45,6 +45,8 @@ pub struct Entry {
     pub help: &'static str,
     /// Its parameters.
     pub params: &'static [Param],
+    /// Parameters whose values are multiples of something, and of what, in their own unit: others would be rounded.
+    pub steps: &'static [(&'static str, u64)],
     /// What each repetition measures.
     pub metrics: &'static [Metric],
     /// What the series of its metrics go over: time in nanoseconds, or a number of guests.
@@ -129,6 +131,13 @@ impl Experiment {
 }
 
 impl Entry {
+    /// What the values of a parameter are multiples of: 1 where any will do.
+    #[must_use]
+    pub fn step(&self, param: &str) -> u64 {
+        let step = self.steps.iter().find(|(name, _)| *name == param);
+        step.map_or(1, |&(_, step)| step)
+    }
+
     /// The metric of this name.
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<&'static Metric> {

@@ -156,7 +156,16 @@ fn values(
 ) -> Result<Vec<u64>, Diagnostic> {
     let entry = kind.entry();
     let index = param_index(entry.name, entry.params, key, at)?;
-    let values = param_values(&entry.params[index], node)?;
+    let param = &entry.params[index];
+    let values = param_values(param, node)?;
+    let step = entry.step(key);
+    // Rounded, it would run under a label that is not true.
+    if let Some(odd) = values.iter().find(|it| it.get_ref() % step != 0) {
+        let text = |value| parameter_text(param, value);
+        let title = format!("`{key}` cannot be {}", text(*odd.get_ref()));
+        let help = format!("write a multiple of {}", text(step));
+        return Err(Diagnostic::new(odd.span(), title).help(help));
+    }
     Ok(values.into_iter().map(Spanned::into_inner).collect())
 }
 

@@ -37,6 +37,15 @@ fn finding(host: &Host, scenario: &Shipped) -> Finding {
             return HERE.missing(subject, "not testable here", error.render(false));
         }
     };
+    if plan.cells.is_empty() {
+        let experiments = plan.experiments.len();
+        return HERE.ok(
+            subject,
+            format!(
+                "{experiments} experiments; what this host lacks for them, only trying them tells"
+            ),
+        );
+    }
     let cells = check(&plan, &facts);
     let mut cells_by_reason: BTreeMap<String, usize> = BTreeMap::new();
     for untestable in cells.iter().flatten() {

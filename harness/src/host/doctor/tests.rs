@@ -57,6 +57,8 @@ fn an_intel_server_with_everything() {
         find(&examination, "cpu-97").found,
         "10 of 10 cells can be measured"
     );
+    let found = &find(&examination, "many-guests").found;
+    assert!(found.contains("experiments;"), "{found}");
 }
 
 #[test]
