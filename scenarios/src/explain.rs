@@ -1,6 +1,6 @@
 //! A plan in words, for `vtax scenario explain`.
 
-use crate::claim::{Form, rule};
+use crate::claim::{Form, rule, taken_for_granted};
 use crate::knobs::settings_text;
 use crate::plan::{
     Backing, Cell, Completion, Disk, DiskBacking, DiskDevice, Net, NetBackend, NetLink, PageSize,
@@ -61,6 +61,9 @@ pub fn explain(plan: &Plan) -> String {
     // A share of native is a matter of cells.
     if !plan.cells.is_empty() || plan.claim.form != Form::Share {
         text += &format!("\nClaim: {}", rule(plan));
+        if let Some(premise) = taken_for_granted(plan) {
+            text += &format!(" {premise}");
+        }
     }
     text += &format!("\nSeed {}.", plan.seed);
     if !plan.cells.is_empty() {

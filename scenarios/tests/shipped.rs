@@ -148,6 +148,9 @@ fn a_claim_on_two_dimensional_paging_is_for_hosts_that_have_it() {
             .collect(),
         ..HostFacts::default()
     };
+    let plan = shipped("memory-latency-95").unwrap().load(&on_two_cpus());
+    let explained = explain(&plan.unwrap().plan);
+    assert!(explained.contains("EPT or NPT) for granted"), "{explained}");
     let lacking = |name: &str, facts: &HostFacts| {
         let plan = shipped(name).unwrap().load(&on_two_cpus()).unwrap().plan;
         host::premise_lacking(&plan, facts)

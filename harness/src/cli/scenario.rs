@@ -74,7 +74,9 @@ pub fn run(command: &ScenarioCommand) -> Result<ExitCode, Failure> {
 /// Whether this host can measure some of the scenario. What it lacks for an experiment, only trying it tells.
 fn check(name: &str) -> Result<bool, Failure> {
     let loaded = source::load(name, &Overrides::default())?;
-    let untestable = host::check(&loaded.plan, &source::facts());
+    let facts = source::facts();
+    let untestable = host::check(&loaded.plan, &facts);
+    let premise = host::premise_lacking(&loaded.plan, &facts);
     let (lacking, cells) = (untestable.iter().flatten().count(), untestable.len());
     for text in [
         loaded.render_warnings(true),
@@ -95,7 +97,10 @@ fn check(name: &str) -> Result<bool, Failure> {
     if experiments > 0 {
         told.push(format!("{experiments} experiments"));
     }
+    if let Some(why) = &premise {
+        told.push(format!("not testable here: {why}"));
+    }
     writeln!(anstream::stdout(), "{}", told.join("; ")).context("writing to stdout")?;
     // A claim that nothing can decide yet has neither, and lacks nothing of this host.
-    Ok(lacking < cells || cells == 0)
+    Ok(premise.is_none() && (lacking < cells || cells == 0))
 }

@@ -13,8 +13,8 @@ use vtax_workloads::Family;
 
 use crate::plan::{Cell, ClaimOver, Plan};
 pub(crate) use spec::{ClaimSpec, resolve};
-pub(crate) use words::rule;
 pub use words::{explain_claim, given};
+pub(crate) use words::{rule, taken_for_granted};
 
 /// What a scenario claims.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -104,6 +104,14 @@ pub(crate) fn rule(plan: &Plan) -> String {
     }
 }
 
+/// What the claim needs of a host, in one sentence with a full stop; `None` where it needs nothing.
+pub(crate) fn taken_for_granted(plan: &Plan) -> Option<String> {
+    let words = plan.claim.needs?.words();
+    Some(format!(
+        "It takes {words} for granted: a host without cannot test it."
+    ))
+}
+
 /// `guest.backing=2M`.
 #[must_use]
 pub fn given(parameters: &BTreeMap<String, String>) -> String {
@@ -140,11 +148,8 @@ pub fn explain_claim(plan: &Plan) -> String {
         Form::NotTestable(reason) => format!("\nNot testable yet: {reason}\n"),
         form => format!("\nIt holds where {}\n{}\n", rule(plan), how(form)),
     };
-    if let Some(premise) = claim.needs {
-        text += &format!(
-            "\nIt takes {} for granted: a host without cannot test it.\n",
-            premise.words()
-        );
+    if let Some(premise) = taken_for_granted(plan) {
+        text += &format!("\n{premise}\n");
     }
     text
 }
