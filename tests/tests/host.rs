@@ -346,6 +346,30 @@ fn settings_are_applied_shown_and_put_back() {
 }
 
 #[test]
+fn huge_pages_that_the_memory_does_not_suffice_for_are_given_back() {
+    let Some(stage) = stage() else { return };
+    let before = host();
+    // 2 TB: whatever the kernel finds of it, it is not all.
+    stage.file(
+        "set.toml",
+        &(scenario::tiny("10%") + "\n[host]\nhugepages-2m = 1000000\n"),
+    );
+    let applied = stage.vtax("host apply set.toml").run();
+    applied.exits(5).prints_nothing().complains(&[
+        "nr_hugepages was set to \"1000000\" and is",
+        "the host is left as it was before",
+    ]);
+    assert!(!applied.stderr.contains("somebody else"), "{applied:#?}");
+    assert_eq!(host(), before);
+    assert!(!fs::exists("/var/lib/vtax/host/applied.journal").unwrap());
+    let run = stage.vtax("run set.toml --filter cpu-hash --out run").run();
+    run.exits(5);
+    assert!(!run.stderr.contains("somebody else"), "{run:#?}");
+    assert_eq!(host(), before);
+    assert!(!fs::exists(JOURNAL).unwrap());
+}
+
+#[test]
 fn two_runs_at_once_exclude_each_other() {
     let Some(stage) = Stage::with_kvm() else {
         return;

@@ -135,13 +135,17 @@ fn apply(scenario: &str) -> Result<ExitCode, Failure> {
     let journal = Journal::own(&host, Origin::Applied).map_err(failed)?;
     let audit = Audit::of_host(&journal);
     let mut prepared = Prepared::new(host, journal, audit);
-    prepared.set(&settings, &measured).map_err(|error| {
-        // Dropped on the way out, which puts everything back.
-        Failure::Message(
-            anyhow!("{error}; the host is left as it was before"),
-            exit::HOST,
-        )
-    })?;
+    if let Err(error) = prepared.set(&settings, &measured) {
+        let restored = prepared.restore();
+        let mut told = format!("{error}");
+        for trouble in restored.troubles() {
+            told += &format!("; {trouble}");
+        }
+        if restored.troubles().next().is_none() {
+            told += "; the host is left as it was before";
+        }
+        return Err(Failure::Message(anyhow!(told), exit::HOST));
+    }
     for change in prepared.changes() {
         // What the kernel sets anew along with it has nothing that vtax set it to.
         if let Some(to) = change.to.last() {

@@ -313,7 +313,16 @@ impl Prepared {
                     self.audit.knob("knob-refused", knob, &part, &text, &why)?;
                     self.journal.restored(&part)?;
                 }
-                Err(error) => return Err(KnobError::of(knob)(error)),
+                Err(error) => {
+                    if let PartError::Adjusted { got, .. } = &error {
+                        // What the kernel made of it is vtax's doing too, and serves nobody: it may be most of the memory.
+                        self.journal.changing(knob, &part, &present, Some(got))?;
+                        if let Some(change) = self.journal.change(&part).cloned() {
+                            self.put_back(&change)?;
+                        }
+                    }
+                    return Err(KnobError::of(knob)(error));
+                }
             }
         }
         Ok(())

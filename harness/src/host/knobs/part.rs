@@ -111,6 +111,13 @@ impl Part {
         file && !self.0.split('/').any(|step| step == "..")
     }
 
+    /// Whether the kernel goes towards a new number one by one, for as long as that takes, and may stay on the way: it
+    /// allocates huge pages until it finds no more memory for one (Documentation/admin-guide/mm/hugetlbpage.rst).
+    #[must_use]
+    pub fn is_reached_in_steps(&self) -> bool {
+        self.0.ends_with("/nr_hugepages")
+    }
+
     /// Whether it is still there: interrupts and CPUs come and go. A module that is not loaded can be loaded again.
     #[must_use]
     pub fn exists(&self, host: &HostRoot) -> bool {
@@ -161,7 +168,7 @@ impl Part {
             part: self.clone(),
             asked: text.to_owned(),
             got,
-            remedy: if self.0.ends_with("nr_hugepages") {
+            remedy: if self.is_reached_in_steps() {
                 "fewer: memory is in use or in pieces, so free some, compact it (echo 1 > /proc/sys/vm/compact_memory) or \
                  reserve pages at boot; more: the pages are in use"
             } else {
