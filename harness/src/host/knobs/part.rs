@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use vtax_scenarios::plan::Obstacle;
@@ -11,9 +11,9 @@ use vtax_scenarios::plan::Obstacle;
 use super::super::root::{HostRoot, ReadError};
 use super::{AS_ROOT, paging};
 
-/// The kernel may take a moment to free pages of a guest that has just ended: so often, and so long apart, a value that
-/// did not come out as written is written again.
-const TRIES: u32 = 5;
+/// The kernel may take a moment to free pages of a guest that has just ended: for so long, and so long apart, a value that
+/// did not come out as written is written again. A write that takes longer is not: the kernel has looked everywhere.
+const PATIENCE: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(40);
 
 /// Why a part does not hold what it should.
@@ -148,22 +148,23 @@ impl Part {
         if !self.known() {
             return Err(PartError::Unknown(self.clone()));
         }
-        let mut got = String::new();
-        for attempt in 0..TRIES {
-            if attempt > 0 {
-                std::thread::sleep(PAUSE);
-            }
+        let start = Instant::now();
+        let got = loop {
             self.write_once(host, text)
                 .map_err(|source| PartError::Write {
                     part: self.clone(),
                     text: text.to_owned(),
                     source,
                 })?;
-            got = self.read(host)?;
+            let got = self.read(host)?;
             if got == text {
                 return Ok(());
             }
-        }
+            if start.elapsed() >= PATIENCE {
+                break got;
+            }
+            std::thread::sleep(PAUSE);
+        };
         Err(PartError::Adjusted {
             part: self.clone(),
             asked: text.to_owned(),
