@@ -1,6 +1,7 @@
 //! `vtax run`: scenario, plan, measurement, results.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -89,10 +90,12 @@ pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
         loaded.push(scenario);
     }
     if args.dry_run {
+        let mut text = String::new();
         for scenario in &loaded {
-            anstream::print!("{}", explain(&scenario.plan));
-            anstream::print!("{}", difference::text(&HostRoot::default(), &scenario.plan));
+            text += &explain(&scenario.plan);
+            text += &difference::text(&HostRoot::default(), &scenario.plan);
         }
+        write!(anstream::stdout(), "{text}").context("writing to stdout")?;
         return Ok(ExitCode::SUCCESS);
     }
     let stop = stop_on_signals()?;
