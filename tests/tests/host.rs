@@ -383,6 +383,7 @@ fn two_runs_at_once_exclude_each_other() {
         "run long.toml --out other",
         "selftest --trials 1",
         "host restore",
+        "run --resume run",
     ] {
         stage
             .vtax(line)
@@ -392,6 +393,9 @@ fn two_runs_at_once_exclude_each_other() {
             .complains(&["another vtax is at work", &process]);
     }
     assert!(!stage.path("other").exists());
+    // A mistake is a mistake, whoever is at work.
+    let nothing = stage.vtax("run --resume nosuch").run();
+    nothing.exits(2).complains(&["is not a run directory"]);
     // What measures nothing is free, and a lock does not outlive its holder.
     stage.vtax("run long.toml --dry-run").run().exits(0);
     running.signal(Signal::KILL);

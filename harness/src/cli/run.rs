@@ -168,9 +168,12 @@ fn one(
 
 /// Goes on with the run in `dir`.
 fn resume(args: &RunArgs, dir: &Path, talk: Talk) -> Result<ExitCode, Failure> {
+    let find = || Unfinished::find(dir, args.budget).map_err(RunError::from);
+    // A mistake is told whoever is at work; and only alone is it sure that nobody else goes on with the run.
+    find()?;
     let stop = stop_on_signals()?;
     let _alone = alone_on_a_tidy_host(talk)?;
-    let Some(unfinished) = Unfinished::find(dir, args.budget).map_err(RunError::from)? else {
+    let Some(unfinished) = find()? else {
         anstream::eprintln!(
             "vtax: {} holds a finished run: there is nothing to do (`vtax report` shows it)",
             dir.display()
