@@ -115,7 +115,7 @@ fn a_run_sets_what_its_cells_want_and_puts_it_back() {
 
 #[test]
 fn a_signal_puts_everything_back_at_once() {
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let Some(stage) = stage() else { return };
         let before = host();
         let mut running = at_work(&stage);
@@ -125,6 +125,21 @@ fn a_signal_puts_everything_back_at_once() {
         assert_eq!(host(), before);
         assert!(!fs::exists(JOURNAL).unwrap());
     }
+}
+
+#[test]
+fn a_second_signal_takes_nothing_away() {
+    let Some(stage) = stage() else { return };
+    let before = machine();
+    let mut running = at_work(&stage);
+    // Two of one kind might be one to the kernel.
+    running.signal(Signal::INT).signal(Signal::TERM);
+    let twice = running.wait();
+    twice
+        .exits(130)
+        .complains(&["a third signal ends it at once"]);
+    assert_eq!(differences(&before, &machine()), Vec::<String>::new());
+    assert!(!fs::exists(JOURNAL).unwrap());
 }
 
 /// `VTAX_KILLS` of them; a few where it is not set.
