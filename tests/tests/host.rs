@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use vtax_tests::machine::{differences, machine};
-use vtax_tests::{RunDir, Running, Stage, scenario};
+use vtax_tests::{RunDir, Running, Stage, scenario, skip};
 
 /// What these tests may change, and the text that stands in each.
 const FILES: [&str; 7] = [
@@ -140,6 +141,39 @@ fn a_second_signal_takes_nothing_away() {
         .complains(&["a third signal ends it at once"]);
     assert_eq!(differences(&before, &machine()), Vec::<String>::new());
     assert!(!fs::exists(JOURNAL).unwrap());
+}
+
+#[test]
+fn what_nobody_reads_is_put_back_all_the_same() {
+    let Some(stage) = stage() else { return };
+    let before = machine();
+    // Its groups are empty, as those of a vtax that was killed are.
+    let group = Path::new("/sys/fs/cgroup").join("cpu/vtax-4194305-0");
+    let groups = group.parent().is_some_and(Path::exists) && fs::create_dir(&group).is_ok();
+    stage.file(
+        "set.toml",
+        &(scenario::tiny("10%") + "\n[host]\nthp = \"never\"\n"),
+    );
+    let full = ["/bin/sh", "-c", "exec \"$0\" \"$@\" >/dev/full"];
+    let applied = stage.vtax_under(&full, "host apply set.toml").run();
+    applied.exits(1).complains(&["writing to stdout"]);
+    assert!(thp().contains("[never]"));
+    let restored = stage.vtax_under(&full, "host restore").run();
+    restored.exits(1).complains(&["writing to stdout"]);
+    assert!(!restored.stderr.contains("nothing to put back"));
+    assert_eq!(differences(&before, &machine()), Vec::<String>::new());
+    if !groups {
+        skip("a part of it: no control group may be made where this looks for one");
+        return;
+    }
+    fs::create_dir(&group).unwrap();
+    let swept = stage.vtax("host restore").run();
+    swept.exits(0);
+    assert!(
+        swept.stdout.contains("vtax-4194305-0: removed"),
+        "{swept:#?}"
+    );
+    assert!(!swept.stderr.contains("nothing to put back"), "{swept:#?}");
 }
 
 /// `VTAX_KILLS` of them; a few where it is not set.
