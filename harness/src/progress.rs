@@ -3,6 +3,7 @@
 //! It is drawn between boots only, by the thread that is waiting anyway: a ticking thread would disturb the blocks.
 
 use std::fmt::Display;
+use std::io::Write as _;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -48,7 +49,7 @@ impl Progress {
                 self.bar.set_message(WHAT);
                 self.bar.tick();
             }
-            Talk::Verbose => eprintln!("{WHAT}"),
+            Talk::Verbose => line(WHAT),
         }
     }
 
@@ -66,27 +67,32 @@ impl Progress {
         self.bar.set_length(self.bar.position() + left);
         self.bar.set_message(label.to_owned());
         if self.talk == Talk::Verbose {
-            eprintln!(
+            line(&format!(
                 "boot {}/{}: {label}",
                 self.bar.position() + 1,
                 self.bar.position() + left
-            );
+            ));
         }
         self.bar.inc(1);
     }
 
     /// A cell or an experiment failed and is over.
     pub fn failed(&self, label: &str, error: &dyn Display) {
-        self.bar.suspend(|| eprintln!("{label}: {error}"));
+        self.bar.suspend(|| line(&format!("{label}: {error}")));
     }
 
     /// Something that the user must know.
     pub fn say(&self, what: &str) {
-        self.bar.suspend(|| eprintln!("vtax: {what}"));
+        self.bar.suspend(|| line(&format!("vtax: {what}")));
     }
 
     /// The run is over.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// A line on stderr. A terminal that has gone takes none, and the run goes on, or to its end, all the same.
+fn line(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -58,6 +58,15 @@ impl Slot {
         self.deadline.store(0, Ordering::Release);
     }
 
+    /// Ends the patience of the present watch, if there is one: what the thread does is not wanted any more.
+    pub fn cut_short(&self) {
+        // Lost where the thread arms it anew or disarms it just now.
+        let cut = |deadline| (deadline != 0).then_some(1);
+        let _ = self
+            .deadline
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, cut);
+    }
+
     /// Whether the patience ran out.
     #[must_use]
     pub fn fired(&self) -> bool {

@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use vtax_tests::machine::{differences, machine};
-use vtax_tests::{RunDir, Running, Stage, scenario};
+use vtax_tests::{RunDir, Running, Stage, scenario, skip};
 
 /// What these tests may change, and the text that stands in each.
 const FILES: [&str; 7] = [
@@ -115,7 +116,7 @@ fn a_run_sets_what_its_cells_want_and_puts_it_back() {
 
 #[test]
 fn a_signal_puts_everything_back_at_once() {
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let Some(stage) = stage() else { return };
         let before = host();
         let mut running = at_work(&stage);
@@ -125,6 +126,54 @@ fn a_signal_puts_everything_back_at_once() {
         assert_eq!(host(), before);
         assert!(!fs::exists(JOURNAL).unwrap());
     }
+}
+
+#[test]
+fn a_second_signal_takes_nothing_away() {
+    let Some(stage) = stage() else { return };
+    let before = machine();
+    let mut running = at_work(&stage);
+    // Two of one kind might be one to the kernel.
+    running.signal(Signal::INT).signal(Signal::TERM);
+    let twice = running.wait();
+    twice
+        .exits(130)
+        .complains(&["a third signal ends it at once"]);
+    assert_eq!(differences(&before, &machine()), Vec::<String>::new());
+    assert!(!fs::exists(JOURNAL).unwrap());
+}
+
+#[test]
+fn what_nobody_reads_is_put_back_all_the_same() {
+    let Some(stage) = stage() else { return };
+    let before = machine();
+    // Its groups are empty, as those of a vtax that was killed are.
+    let group = Path::new("/sys/fs/cgroup").join("cpu/vtax-4194305-0");
+    let groups = group.parent().is_some_and(Path::exists) && fs::create_dir(&group).is_ok();
+    stage.file(
+        "set.toml",
+        &(scenario::tiny("10%") + "\n[host]\nthp = \"never\"\n"),
+    );
+    let full = ["/bin/sh", "-c", "exec \"$0\" \"$@\" >/dev/full"];
+    let applied = stage.vtax_under(&full, "host apply set.toml").run();
+    applied.exits(1).complains(&["writing to stdout"]);
+    assert!(thp().contains("[never]"));
+    let restored = stage.vtax_under(&full, "host restore").run();
+    restored.exits(1).complains(&["writing to stdout"]);
+    assert!(!restored.stderr.contains("nothing to put back"));
+    assert_eq!(differences(&before, &machine()), Vec::<String>::new());
+    if !groups {
+        skip("a part of it: no control group may be made where this looks for one");
+        return;
+    }
+    fs::create_dir(&group).unwrap();
+    let swept = stage.vtax("host restore").run();
+    swept.exits(0);
+    assert!(
+        swept.stdout.contains("vtax-4194305-0: removed"),
+        "{swept:#?}"
+    );
+    assert!(!swept.stderr.contains("nothing to put back"), "{swept:#?}");
 }
 
 /// `VTAX_KILLS` of them; a few where it is not set.
@@ -346,6 +395,30 @@ fn settings_are_applied_shown_and_put_back() {
 }
 
 #[test]
+fn huge_pages_that_the_memory_does_not_suffice_for_are_given_back() {
+    let Some(stage) = stage() else { return };
+    let before = host();
+    // 2 TB: whatever the kernel finds of it, it is not all.
+    stage.file(
+        "set.toml",
+        &(scenario::tiny("10%") + "\n[host]\nhugepages-2m = 1000000\n"),
+    );
+    let applied = stage.vtax("host apply set.toml").run();
+    applied.exits(5).prints_nothing().complains(&[
+        "nr_hugepages was set to \"1000000\" and is",
+        "the host is left as it was before",
+    ]);
+    assert!(!applied.stderr.contains("somebody else"), "{applied:#?}");
+    assert_eq!(host(), before);
+    assert!(!fs::exists("/var/lib/vtax/host/applied.journal").unwrap());
+    let run = stage.vtax("run set.toml --filter cpu-hash --out run").run();
+    run.exits(5);
+    assert!(!run.stderr.contains("somebody else"), "{run:#?}");
+    assert_eq!(host(), before);
+    assert!(!fs::exists(JOURNAL).unwrap());
+}
+
+#[test]
 fn two_runs_at_once_exclude_each_other() {
     let Some(stage) = Stage::with_kvm() else {
         return;
@@ -359,6 +432,7 @@ fn two_runs_at_once_exclude_each_other() {
         "run long.toml --out other",
         "selftest --trials 1",
         "host restore",
+        "run --resume run",
     ] {
         stage
             .vtax(line)
@@ -368,6 +442,9 @@ fn two_runs_at_once_exclude_each_other() {
             .complains(&["another vtax is at work", &process]);
     }
     assert!(!stage.path("other").exists());
+    // A mistake is a mistake, whoever is at work.
+    let nothing = stage.vtax("run --resume nosuch").run();
+    nothing.exits(2).complains(&["is not a run directory"]);
     // What measures nothing is free, and a lock does not outlive its holder.
     stage.vtax("run long.toml --dry-run").run().exits(0);
     running.signal(Signal::KILL);

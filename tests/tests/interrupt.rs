@@ -1,5 +1,7 @@
 //! Runs that end before their time: nothing that was measured is lost.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 use vtax_tests::{Running, Stage, scenario};
 
@@ -14,7 +16,7 @@ fn in_the_middle(stage: &Stage) -> Running {
 
 #[test]
 fn an_interrupted_run_is_reported_up_to_there() {
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let Some(stage) = Stage::with_kvm() else {
             return;
         };
@@ -40,6 +42,64 @@ fn an_interrupted_run_is_reported_up_to_there() {
         stage.vtax("report run").run().exits(130);
         assert_eq!(run.text("report.html"), page);
     }
+}
+
+/// Starts an experiment that takes many seconds, and waits until it is in its midst.
+fn growing(stage: &Stage) -> Running {
+    stage.file(
+        "growth.toml",
+        r#"schema = 1
+name = "growth"
+
+[measure]
+budget = "10min"
+
+[[experiment]]
+kind = "growth"
+repetitions = 2
+params = { growth = "4GiB" }
+"#,
+    );
+    let mut running = stage.vtax("run growth.toml --out run").start();
+    let log = stage.run_dir("run").path().join("events.jsonl");
+    running.wait_until(|| {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("experiment-started"))
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    running
+}
+
+#[test]
+fn an_experiment_is_over_soon_when_nobody_wants_it() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let mut running = growing(&stage);
+    running.signal(Signal::INT);
+    let start = Instant::now();
+    running.wait().exits(130);
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    // What was cut short did not fail.
+    let record = stage.run_dir("run").record();
+    assert_eq!(record["experiments_not_measured"], serde_json::json!({}));
+}
+
+#[test]
+fn a_third_signal_ends_it_at_once_and_says_what_that_leaves() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let mut running = growing(&stage);
+    // Two of one kind might be one to the kernel.
+    running.signal(Signal::INT).signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(3));
+    running.signal(Signal::INT);
+    running.wait().exits(130).prints_nothing().complains(&[
+        "a third signal ends it at once",
+        "ended at once; `vtax host restore` puts back",
+    ]);
+    assert!(stage.run_dir("run").record()["finished"].is_null());
 }
 
 #[test]

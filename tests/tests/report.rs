@@ -124,6 +124,25 @@ fn completions_and_the_manual_name_every_command() {
     }
 }
 
+/// That no command panics is looked at wherever one is run.
+#[test]
+fn a_stdout_that_takes_no_more_is_an_error_and_a_closed_one_is_none() {
+    let stage = Stage::new();
+    stage.file("tiny.toml", &scenario::tiny("10%"));
+    let full = ["/bin/sh", "-c", "exec \"$0\" \"$@\" >/dev/full"];
+    let closed = [
+        "/bin/sh",
+        "-c",
+        "{ \"$0\" \"$@\"; echo $? >&2; } | exec 0<&-",
+    ];
+    for line in ["completions bash", "man", "run tiny.toml --dry-run"] {
+        let outcome = stage.vtax_under(&full, line).run();
+        outcome.exits(1).complains(&["writing to stdout"]);
+        let outcome = stage.vtax_under(&closed, line).run();
+        assert_eq!(outcome.stderr.trim(), "0", "{line}: {outcome:#?}");
+    }
+}
+
 #[test]
 fn a_selftest_speaks_of_the_planted_slowdowns() {
     let Some(stage) = Stage::with_kvm() else {

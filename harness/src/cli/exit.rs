@@ -1,5 +1,6 @@
 //! Exit codes, and how a failure is told.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use vtax_reports::result::{Results, Verdict};
@@ -40,11 +41,11 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         match self {
             Self::Message(error, code) => {
-                anstream::eprintln!("vtax: {}", told(&error));
+                say(&format!("vtax: {}", told(&error)));
                 ExitCode::from(code)
             }
             Self::Rendered(text, code) => {
-                anstream::eprintln!("{}", text.trim_end());
+                say(text.trim_end());
                 ExitCode::from(code)
             }
             Self::BrokenPipe => ExitCode::SUCCESS,
@@ -64,6 +65,11 @@ impl Failure {
     pub fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self::Message(error.into(), USAGE)
     }
+}
+
+/// A line on stderr; the exit code tells it too, should nobody be there to read.
+fn say(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{line}");
 }
 
 /// The error and its causes, each once: many errors name their cause themselves.

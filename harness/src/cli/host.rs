@@ -70,7 +70,10 @@ struct Changed {
 fn show(json: bool) -> Result<ExitCode, Failure> {
     let host = HostRoot::default();
     let facts = knobs::facts(&host);
-    let left = leftovers::find(&host).map_err(failed)?;
+    let left: Vec<Leftover> = leftovers::find(&host)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .map_err(failed)?;
     let mut out = anstream::stdout().lock();
     if json {
         let shown = Shown {
@@ -135,20 +138,28 @@ fn apply(scenario: &str) -> Result<ExitCode, Failure> {
     let journal = Journal::own(&host, Origin::Applied).map_err(failed)?;
     let audit = Audit::of_host(&journal);
     let mut prepared = Prepared::new(host, journal, audit);
-    prepared.set(&settings, &measured).map_err(|error| {
-        // Dropped on the way out, which puts everything back.
-        Failure::Message(
-            anyhow!("{error}; the host is left as it was before"),
-            exit::HOST,
-        )
-    })?;
-    for change in prepared.changes() {
-        // What the kernel sets anew along with it has nothing that vtax set it to.
-        if let Some(to) = change.to.last() {
-            anstream::println!("{}: {} → {to}", change.part, change.from);
+    if let Err(error) = prepared.set(&settings, &measured) {
+        let restored = prepared.restore();
+        let mut told = format!("{error}");
+        for trouble in restored.troubles() {
+            told += &format!("; {trouble}");
         }
+        if restored.troubles().next().is_none() {
+            told += "; the host is left as it was before";
+        }
+        return Err(Failure::Message(anyhow!(told), exit::HOST));
     }
+    // What the kernel sets anew along with it has nothing that vtax set it to.
+    let lines: Vec<String> = prepared
+        .changes()
+        .iter()
+        .filter_map(|change| {
+            let to = change.to.last()?;
+            Some(format!("{}: {} → {to}", change.part, change.from))
+        })
+        .collect();
     prepared.keep();
+    print(&lines)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -187,44 +198,92 @@ fn wanted(plan: &Plan) -> Result<(HostSettings, Vec<u32>), Failure> {
     Ok((settings, measured))
 }
 
+/// What was put back and what was not. It is told once all is done: nothing must stay on the host for a stdout or a stderr
+/// that takes no more.
+#[derive(Default)]
+struct Account {
+    /// For stdout.
+    done: Vec<String>,
+    /// For stderr.
+    said: Vec<String>,
+    /// Something could not be put back.
+    failed: bool,
+    /// Something is another user's to put back.
+    left: bool,
+}
+
+impl Account {
+    fn settle(&mut self, host: &HostRoot) {
+        // Of what a run set last and could not be put back.
+        let mut held = Vec::new();
+        for found in leftovers::find(host) {
+            let leftover = match found {
+                Ok(leftover) => leftover,
+                Err(error) => {
+                    // What it names is not known, so that what lies beneath it must wait.
+                    self.fails(&error);
+                    break;
+                }
+            };
+            if !leftover.ours {
+                self.said.push(told(&leftover));
+                self.left = true;
+                continue;
+            }
+            if leftover.outlived {
+                self.said.push(leftover.sentence());
+            }
+            match leftover.put_back(host, &held) {
+                Ok(restored) => {
+                    self.done.extend(lines(&restored));
+                    self.said.extend(restored.troubles());
+                    self.failed |= !restored.failed.is_empty();
+                    held.extend(restored.held);
+                }
+                Err(error) => self.fails(&error),
+            }
+        }
+        if let Ok(groups) = Cgroups::of(host) {
+            let removed = groups.sweep().into_iter();
+            self.done
+                .extend(removed.map(|group| format!("control group {}: removed", group.display())));
+        }
+        if self.done.is_empty() && self.said.is_empty() {
+            self.said.push("there is nothing to put back".to_owned());
+        }
+    }
+
+    fn fails(&mut self, error: &JournalError) {
+        self.said.push(error.to_string());
+        self.failed = true;
+    }
+}
+
 fn restore() -> Result<ExitCode, Failure> {
     let _alone = alone()?;
-    let host = HostRoot::default();
-    let mut left = false;
-    let found = leftovers::find(&host).map_err(failed)?;
-    if found.is_empty() {
-        anstream::eprintln!("vtax: there is nothing to put back");
+    let mut account = Account::default();
+    account.settle(&HostRoot::default());
+    account.said.iter().for_each(|text| say(text));
+    let told = print(&account.done);
+    if account.failed {
+        return Ok(ExitCode::from(exit::FAILED));
     }
-    for leftover in found {
-        if !leftover.ours {
-            anstream::eprintln!("vtax: {}", told(&leftover));
-            left = true;
-            continue;
-        }
-        if leftover.outlived {
-            anstream::eprintln!("vtax: {}", leftover.sentence());
-        }
-        let restored = leftover.put_back(&host).map_err(failed)?;
-        for line in lines(&restored) {
-            anstream::println!("{line}");
-        }
-        for trouble in restored.troubles() {
-            anstream::eprintln!("vtax: {trouble}");
-        }
-        if !restored.failed.is_empty() {
-            return Ok(ExitCode::from(exit::FAILED));
-        }
+    if account.left {
+        return Ok(ExitCode::from(exit::HOST));
     }
-    if let Ok(groups) = Cgroups::of(&host) {
-        for group in groups.sweep() {
-            anstream::println!("control group {}: removed", group.display());
-        }
-    }
-    Ok(if left {
-        ExitCode::from(exit::HOST)
-    } else {
-        ExitCode::SUCCESS
-    })
+    told?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lines on stdout.
+fn print(lines: &[String]) -> anyhow::Result<()> {
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    write!(anstream::stdout(), "{text}").context("writing to stdout")
+}
+
+/// A line on stderr, if it takes one: the host comes first.
+fn say(text: &str) {
+    let _ = writeln!(anstream::stderr(), "vtax: {text}");
 }
 
 /// Before something is measured: puts back what killed runs left, and says what else there is.
@@ -242,20 +301,21 @@ pub fn recover(talk: Talk) -> Result<(), Failure> {
 /// Also drops what outlived a boot of the host: there is nothing to be put back of it.
 fn put_back_runs(talk: Talk) -> Result<(), Failure> {
     let host = HostRoot::default();
-    for leftover in leftovers::find(&host).map_err(failed)? {
+    for leftover in leftovers::find(&host) {
+        let leftover = leftover.map_err(failed)?;
         if !leftover.ours || (leftover.origin != Origin::Run && !leftover.outlived) {
             continue;
         }
         let sentence = leftover.sentence();
-        let restored = leftover.put_back(&host).map_err(failed)?;
+        let restored = leftover.put_back(&host, &[]).map_err(failed)?;
         if talk != Talk::Quiet {
-            anstream::eprintln!("vtax: {sentence}");
+            say(&sentence);
             for line in lines(&restored) {
-                anstream::eprintln!("vtax: put back: {line}");
+                say(&format!("put back: {line}"));
             }
         }
         for trouble in restored.troubles() {
-            anstream::eprintln!("vtax: {trouble}");
+            say(&trouble);
         }
     }
     Ok(())
@@ -263,13 +323,11 @@ fn put_back_runs(talk: Talk) -> Result<(), Failure> {
 
 /// Says on stderr what vtax has changed on this host and not put back.
 pub fn tell_leftovers() {
-    match leftovers::find(&HostRoot::default()) {
-        Ok(found) => {
-            for leftover in &found {
-                anstream::eprintln!("vtax: {}", told(leftover));
-            }
+    for found in leftovers::find(&HostRoot::default()) {
+        match found {
+            Ok(leftover) => say(&told(&leftover)),
+            Err(error) => say(&error.to_string()),
         }
-        Err(error) => anstream::eprintln!("vtax: {error}"),
     }
 }
 

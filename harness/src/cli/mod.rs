@@ -12,8 +12,10 @@ mod scenario;
 mod selftest;
 mod source;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::neighbours::process;
@@ -119,9 +121,9 @@ pub fn main() -> ExitCode {
         Command::Host(command) => host::run(&command),
         Command::Scenario(command) => scenario::run(&command),
         Command::Completions { shell } => {
-            let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "vtax", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "vtax", &mut script);
+            written(&script)
         }
         Command::Man => man(),
     };
@@ -129,8 +131,18 @@ pub fn main() -> ExitCode {
 }
 
 fn man() -> Result<ExitCode, Failure> {
+    let mut page = Vec::new();
     clap_mangen::Man::new(Arguments::command())
-        .render(&mut std::io::stdout())
+        .render(&mut page)
         .map_err(anyhow::Error::from)?;
+    written(&page)
+}
+
+/// Writes all of it to stdout.
+fn written(bytes: &[u8]) -> Result<ExitCode, Failure> {
+    let mut out = std::io::stdout();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .context("writing to stdout")?;
     Ok(ExitCode::SUCCESS)
 }

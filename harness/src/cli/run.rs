@@ -1,14 +1,16 @@
 //! `vtax run`: scenario, plan, measurement, results.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use procfs::process::Process;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vtax_reports::store::{RECORD_FILE, REPORT_FILE, StoreError};
 use vtax_scenarios::plan::{Form, HostFacts, Plan};
 use vtax_scenarios::spans::SpanMap;
@@ -89,10 +91,12 @@ pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
         loaded.push(scenario);
     }
     if args.dry_run {
+        let mut text = String::new();
         for scenario in &loaded {
-            anstream::print!("{}", explain(&scenario.plan));
-            anstream::print!("{}", difference::text(&HostRoot::default(), &scenario.plan));
+            text += &explain(&scenario.plan);
+            text += &difference::text(&HostRoot::default(), &scenario.plan);
         }
+        write!(anstream::stdout(), "{text}").context("writing to stdout")?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(out) = &args.out {
@@ -112,7 +116,7 @@ pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
             code => code?,
         };
         worst = exit::worse(worst, code);
-        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
             return Ok(ExitCode::from(code));
         }
     }
@@ -204,9 +208,12 @@ fn one(
 
 /// Goes on with the run in `dir`.
 fn resume(args: &RunArgs, dir: &Path, talk: Talk) -> Result<ExitCode, Failure> {
+    let find = || Unfinished::find(dir, args.budget).map_err(RunError::from);
+    // A mistake is told whoever is at work; and only alone is it sure that nobody else goes on with the run.
+    find()?;
     let stop = stop_on_signals()?;
     let _alone = alone_on_a_tidy_host(talk)?;
-    let Some(unfinished) = Unfinished::find(dir, args.budget).map_err(RunError::from)? else {
+    let Some(unfinished) = find()? else {
         anstream::eprintln!(
             "vtax: {} holds a finished run: there is nothing to do (`vtax report` shows it)",
             dir.display()
@@ -260,16 +267,44 @@ fn not_testable(
     Ok(lacking)
 }
 
-/// SIGINT and SIGTERM ask the run to stop after its round; a second one ends it at once.
+/// What is said to one who cannot wait, and to one who did not.
+const STOPPING: &[u8] = b"\nvtax: it stops as soon as the host is as it was before; a third signal ends it at once, and then \
+`vtax host restore` puts back what is still changed\n";
+const ENDED: &[u8] =
+    b"\nvtax: ended at once; `vtax host restore` puts back what is still changed on this host\n";
+
+/// SIGINT, SIGTERM and SIGHUP ask the run to stop after its round and to put the host back. A second SIGINT or SIGTERM
+/// takes nothing of that away, since `timeout` and impatient people send two; a third ends the process at once. However
+/// many hangups there are, they are one: the kernel and the shell send it, and nobody is there to be told anything.
 pub(super) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let context = "installing a signal handler";
     let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::new(AtomicUsize::new(0));
     for signal in [SIGINT, SIGTERM] {
-        let context = "installing a signal handler";
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .context(context)?;
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context(context)?;
+        let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
+        let act = move || match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => stop.store(true, Ordering::Relaxed),
+            1 => tell(STOPPING),
+            _ => {
+                tell(ENDED);
+                signal_hook::low_level::exit(exit::INTERRUPTED.into());
+            }
+        };
+        // SAFETY: atomic words, write(2) and _exit(2) are all that it touches, and all of them are async-signal-safe
+        // (signal-safety(7)); it does not panic.
+        unsafe { signal_hook::low_level::register(signal, act) }.context(context)?;
+    }
+    // nohup(1) has it ignored, and then it is to stay so.
+    let ignored = Process::myself().and_then(|process| process.status());
+    if ignored.is_ok_and(|status| status.sigign & (1 << (SIGHUP - 1)) == 0) {
+        signal_hook::flag::register(SIGHUP, Arc::clone(&stop)).context(context)?;
     }
     Ok(stop)
+}
+
+/// Says something from within a signal handler, if there is somebody to listen.
+fn tell(text: &[u8]) {
+    let _ = rustix::io::write(std::io::stderr(), text);
 }
 
 /// A new directory under the user's state directory.

@@ -43,6 +43,7 @@ pub(super) fn repeat(
     rig: &Rig,
     experiment: &Experiment,
     seed: u64,
+    stop: &AtomicBool,
 ) -> Result<Outcome, ExperimentError> {
     let memory = experiment.param("memory") / (2 << 20) * (2 << 20);
     let guests = experiment.param("guests");
@@ -54,7 +55,7 @@ pub(super) fn repeat(
         let spawned = (0..guests).try_for_each(|number| {
             let (answer, shared) = (answers.clone(), &shared);
             let address = BASE + number * memory.next_multiple_of(STEP);
-            let work = move || one(rig, address, memory, shared, &answer);
+            let work = move || one(rig, address, memory, shared, stop, &answer);
             let thread = std::thread::Builder::new().name("boot".into());
             thread.spawn_scoped(scope, work).map(|_| ())
         });
@@ -72,6 +73,9 @@ pub(super) fn repeat(
         })?;
         nanos
     })?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(ExperimentError::Aborted);
+    }
     nanos.sort_unstable();
     let median = nanos.get(nanos.len() / 2).copied().unwrap_or(0);
     Ok(Outcome {
@@ -90,11 +94,12 @@ fn one(
     address: u64,
     memory: u64,
     shared: &Shared,
+    stop: &AtomicBool,
     answer: &mpsc::Sender<Result<u64, ExperimentError>>,
 ) {
     drop(shared.gate.read().unwrap_or_else(PoisonError::into_inner));
     let start = || -> Result<(), ExperimentError> {
-        if shared.aborted.load(Ordering::Acquire) {
+        if shared.aborted.load(Ordering::Acquire) || stop.load(Ordering::Relaxed) {
             return Err(ExperimentError::Aborted);
         }
         let kvm = embedded::open()?;

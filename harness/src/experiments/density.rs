@@ -58,6 +58,9 @@ pub(super) fn repeat(
             count = count.saturating_mul(2).min(most);
         }
         for (_, level) in LEVELS {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
             if let Some(between) = between(&points, level) {
                 points.push((between, bench.loss(between)?));
                 points.sort_unstable_by_key(|point| point.0);
@@ -158,9 +161,12 @@ impl<'a, 'g> Bench<'a, 'g> {
     /// Units of work in a nanosecond, over `window` and the rest of its last block.
     fn rate(&mut self, window: Duration) -> Result<f64, ExperimentError> {
         let (start, mut units) = (Instant::now(), 0);
-        while start.elapsed() < window {
+        loop {
             self.block()?;
             units += self.units;
+            if start.elapsed() >= window || self.stop.load(Ordering::Relaxed) {
+                break;
+            }
         }
         Ok(units as f64 / start.elapsed().as_nanos() as f64)
     }

@@ -7,8 +7,9 @@
 //! ```
 
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::{Scope, sleep};
 use std::time::{Duration, Instant};
 
@@ -47,11 +48,17 @@ const STOP: u64 = offset_of!(Signals, stop) as u64;
 
 /// How long a vCPU may take to be at work.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether the user wants to stop. Rare enough to disturb no measurement.
+const LOOK: Duration = Duration::from_millis(250);
 /// What a request may take for each 4 KiB page on top: far more than a page fault takes.
 const PATIENCE_OF_A_PAGE: Duration = Duration::from_micros(200);
 
 /// Grows a guest and shrinks it again.
-pub(super) fn repeat(rig: &Rig, experiment: &Experiment) -> Result<Outcome, ExperimentError> {
+pub(super) fn repeat(
+    rig: &Rig,
+    experiment: &Experiment,
+    stop: &AtomicBool,
+) -> Result<Outcome, ExperimentError> {
     let plan = Plan::of(rig, experiment)?;
     let kvm = embedded::open()?;
     let ram = Ram::map(&RamConfig {
@@ -85,6 +92,7 @@ pub(super) fn repeat(rig: &Rig, experiment: &Experiment) -> Result<Outcome, Expe
             plan,
             ram: &ram,
             mem,
+            stop,
             grows: Hand::start(scope, &vm, &ram, &plan, GROWS)?,
             watches: match plan.cpus {
                 Some(_) => Some(Hand::start(scope, &vm, &ram, &plan, WATCHES)?),
@@ -182,6 +190,8 @@ struct Answer {
 /// A vCPU's thread, as this one sees it. Dropped, it ends once its request is over.
 struct Hand {
     orders: Sender<()>,
+    /// There once the thread is ready for orders.
+    watch: Arc<OnceLock<Arc<Slot>>>,
     answers: Receiver<Result<Answer, ExperimentError>>,
 }
 
@@ -195,17 +205,22 @@ impl Hand {
     ) -> Result<Self, ExperimentError> {
         let (orders, inbox) = channel();
         let (outbox, answers) = channel();
-        let plan = *plan;
+        let watch = Arc::new(OnceLock::new());
+        let (plan, own_watch) = (*plan, Arc::clone(&watch));
         std::thread::Builder::new()
             .name("growth".into())
             .spawn_scoped(scope, move || {
-                if let Err(error) = serve(vm, ram, &plan, index, &inbox, &outbox) {
+                if let Err(error) = serve(vm, ram, &plan, index, &own_watch, &inbox, &outbox) {
                     // Nobody listens any more only where the repetition is over.
                     let _ = outbox.send(Err(error));
                 }
             })
             .map_err(io("starting a vCPU's thread"))?;
-        Ok(Self { orders, answers })
+        Ok(Self {
+            orders,
+            watch,
+            answers,
+        })
     }
 
     fn begin(&self) -> Result<(), ExperimentError> {
@@ -213,8 +228,21 @@ impl Hand {
         self.orders.send(()).or(Ok(()))
     }
 
-    fn end(&self) -> Result<Answer, ExperimentError> {
-        self.answers.recv().unwrap_or(Err(ExperimentError::Aborted))
+    /// Waits for the answer; once `stop` is set, no longer than the watchdog takes to bring the vCPU back.
+    fn end(&self, stop: &AtomicBool) -> Result<Answer, ExperimentError> {
+        loop {
+            match self.answers.recv_timeout(LOOK) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Disconnected) => return Err(ExperimentError::Aborted),
+                Err(RecvTimeoutError::Timeout) => {
+                    if stop.load(Ordering::Relaxed)
+                        && let Some(slot) = self.watch.get()
+                    {
+                        slot.cut_short();
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -224,6 +252,7 @@ fn serve(
     ram: &Ram,
     plan: &Plan,
     index: u32,
+    watch: &OnceLock<Arc<Slot>>,
     orders: &Receiver<()>,
     answers: &Sender<Result<Answer, ExperimentError>>,
 ) -> Result<(), ExperimentError> {
@@ -234,7 +263,8 @@ fn serve(
         .transpose()?;
     let mailbox = Mailbox::new(ram, layout::mailbox(index));
     let mut vcpu = vm.vcpu(index)?;
-    vcpu.watched(Slot::for_this_thread().map_err(io("watching a guest"))?);
+    let slot = Slot::for_this_thread().map_err(io("watching a guest"))?;
+    vcpu.watched(Arc::clone(watch.get_or_init(|| slot)));
     vcpu.patient(plan.patience());
     while orders.recv().is_ok() {
         mailbox.put(&plan.request(index))?;
@@ -252,6 +282,8 @@ struct Guest<'a> {
     plan: Plan,
     ram: &'a Ram,
     mem: &'a Mem,
+    /// The user wants no more of it.
+    stop: &'a AtomicBool,
     grows: Hand,
     watches: Option<Hand>,
 }
@@ -275,7 +307,10 @@ impl Guest<'_> {
         let shrunk = self.resident()?;
         let nanos = growing.ready + shrinking.ready;
         let calm = self.while_watched(rig, || {
-            sleep(Duration::from_nanos(nanos));
+            let end = Instant::now() + Duration::from_nanos(nanos);
+            while Instant::now() < end && !self.stop.load(Ordering::Relaxed) {
+                sleep(LOOK.min(end.saturating_duration_since(Instant::now())));
+            }
             Ok(())
         });
         let returned = grown as f64 - shrunk as f64;
@@ -309,7 +344,7 @@ impl Guest<'_> {
             self.begin(&self.grows, GROWS)?;
             let asked = now_raw_nanos();
             self.mem.request(bytes);
-            Ok((asked, self.grows.end()?))
+            Ok((asked, self.grows.end(self.stop)?))
         })?;
         let sizes = self.mem.sizes();
         if answer.checksum != bytes || sizes.plugged != bytes {
@@ -338,7 +373,7 @@ impl Guest<'_> {
         self.begin(watches, WATCHES)?;
         let done = work();
         self.signal(WATCHES, STOP)?.store(1, Ordering::Release);
-        let answer = watches.end();
+        let answer = watches.end(self.stop);
         Ok((done?, Some(rig.clock.nanos(answer?.checksum))))
     }
 
@@ -363,6 +398,7 @@ impl Guest<'_> {
         }
         Ok(())
     }
+
     /// A word that a vCPU and this side share; the harness alone decides where.
     fn signal(&self, vcpu: u32, place: u64) -> Result<&AtomicU64, ExperimentError> {
         let offset = self.plan.arena(vcpu) + Signals::OFFSET + place;

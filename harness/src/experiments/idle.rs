@@ -1,6 +1,6 @@
 //! A guest that sleeps, and wakes now and then by its timer: what it takes of the host.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use vtax_scenarios::plan::Experiment;
@@ -41,6 +41,9 @@ pub(super) fn repeat(
     let second = 1_000_000_000;
     let period = second / experiment.param("wake-ups").max(1);
     let wakes = (experiment.param("window") / period.max(1)).clamp(1, LATENCY_SLOTS as u64);
+    if stop.load(Ordering::Relaxed) {
+        return Err(ExperimentError::Aborted);
+    }
     let (share, with) = SmallGuest::with_interrupts(&embedded::open()?, &rig.image, |guest| {
         // A sleep of a millisecond is the guest's warm-up: it takes its pages then.
         guest.run(WORKLOAD, second / 1000, 1)?;

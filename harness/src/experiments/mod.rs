@@ -154,13 +154,13 @@ pub fn repeat(
     stop: &AtomicBool,
 ) -> Result<Outcome, ExperimentError> {
     match experiment.kind {
-        ExperimentKind::Boot => boot::repeat(rig, experiment, seed),
+        ExperimentKind::Boot => boot::repeat(rig, experiment, seed, stop),
         ExperimentKind::Idle => idle::repeat(rig, experiment, stop),
         ExperimentKind::Weights => weights::repeat(rig, experiment, seed, stop),
         ExperimentKind::Quota => quota::repeat(rig, experiment, seed, stop),
         ExperimentKind::Isolation => isolation::repeat(rig, experiment, seed, stop),
         ExperimentKind::Ksm => ksm::repeat(rig, experiment, seed, host, stop),
-        ExperimentKind::Growth => growth::repeat(rig, experiment),
+        ExperimentKind::Growth => growth::repeat(rig, experiment, stop),
         ExperimentKind::Density => density::repeat(rig, experiment, seed, stop),
     }
 }
@@ -203,8 +203,11 @@ pub fn run(
             &[EXPERIMENT_STREAM, experiment.id.into(), repetition.into()],
         );
         match repeat(rig, experiment, seed, host, stop) {
-            // What was cut short says nothing.
-            Ok(_) if stop.load(Ordering::Relaxed) => {}
+            // What cannot be written down must not be done, in this experiment or in another.
+            Err(ExperimentError::Knob(KnobError::Journal(error))) => return Err(error.into()),
+            Err(ExperimentError::Knob(KnobError::Audit(error))) => return Err(error.into()),
+            // What was cut short says nothing, nor does what came of cutting it short.
+            _ if stop.load(Ordering::Relaxed) => {}
             Ok(outcome) => {
                 if !outcome.unavailable.is_empty() {
                     notebook.metrics_unavailable(experiment, &outcome.unavailable)?;
@@ -216,9 +219,6 @@ pub fn run(
             Err(error @ ExperimentError::Disturbed(_)) => {
                 progress.failed(&experiment.label, &error);
             }
-            // What cannot be written down must not be done, in this experiment or in another.
-            Err(ExperimentError::Knob(KnobError::Journal(error))) => return Err(error.into()),
-            Err(ExperimentError::Knob(KnobError::Audit(error))) => return Err(error.into()),
             Err(error) => {
                 progress.failed(&experiment.label, &error);
                 notebook.experiment_failed(rig.elapsed(), experiment, repetition, error.why())?;

@@ -19,6 +19,7 @@ use rustix::fs::Access;
 
 use super::cgroup::{Levels, below_root, file};
 pub use super::limits::{Controller, Limits};
+use super::process::running;
 use super::root::{HostRoot, ReadError};
 
 /// How the names of all of vtax's groups begin; the process that made them follows.
@@ -196,8 +197,8 @@ impl Cgroups {
                     .strip_prefix(PREFIX)
                     .and_then(|rest| rest.split_once('-'))
                     .map(|(owner, _)| owner)
-                    .filter(|owner| owner.parse::<u32>().is_ok());
-                if owner.is_some_and(|owner| !self.root.exists(&format!("proc/{owner}"))) {
+                    .and_then(|owner| owner.parse().ok());
+                if owner.is_some_and(|owner| running(&self.root, owner).is_none()) {
                     let path = self.root.path(&format!("{}/{name}", place.directory));
                     // One that is in use after all is refused, and stays.
                     if remove(&path).is_ok() {

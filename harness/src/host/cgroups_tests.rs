@@ -217,15 +217,26 @@ fn groups_of_processes_that_are_gone_are_swept() {
     let tree = Tree::new(V1);
     const HIERARCHIES: [&str; 4] = ["blkio", "cpu", "cpuset/job", "memory/job"];
     for hierarchy in HIERARCHIES {
-        for name in ["vtax-7-0", "vtax-8-1", "vtax-x-1", "other"] {
+        for name in ["vtax-7-0", "vtax-8-1", "vtax-9-0", "vtax-x-1", "other"] {
             tree.write(&format!("sys/fs/cgroup/{hierarchy}/{name}/"), "");
         }
     }
-    tree.write("proc/8/", "");
+    // 8 runs; 9 has ended, and its parent has not waited for it.
+    let of_this = fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, rest) = of_this.rsplit_once(") ").unwrap();
+    for (process, state) in [(8, 'S'), (9, 'Z')] {
+        let stat = format!("{process} (vtax) {state}{}", &rest[1..]);
+        tree.write(&format!("proc/{process}/stat"), &stat);
+    }
     let root = tree.root();
-    let removed = Cgroups::of(&root).unwrap().sweep();
-    let expected = HIERARCHIES.map(|it| root.path(&format!("sys/fs/cgroup/{it}/vtax-7-0")));
-    assert_eq!(removed, expected);
+    let mut removed = Cgroups::of(&root).unwrap().sweep();
+    removed.sort();
+    let gone = |it| ["vtax-7-0", "vtax-9-0"].map(|name| format!("sys/fs/cgroup/{it}/{name}"));
+    let expected: Vec<_> = HIERARCHIES.iter().flat_map(gone).collect();
+    assert_eq!(
+        removed,
+        expected.iter().map(|it| root.path(it)).collect::<Vec<_>>()
+    );
     for hierarchy in HIERARCHIES {
         let mut left = root.entries(&format!("sys/fs/cgroup/{hierarchy}")).unwrap();
         left.retain(|name| !name.starts_with("cpuset."));

@@ -126,7 +126,21 @@ impl Change {
     /// Whether the part may hold this by vtax's doing.
     #[must_use]
     pub fn explains(&self, present: &str) -> bool {
-        self.any || self.from == present || self.to.iter().any(|set| set == present)
+        self.any
+            || self.from == present
+            || self.to.iter().any(|set| set == present)
+            || (self.part.is_reached_in_steps() && self.is_on_the_way(present))
+    }
+
+    /// Whether a number lies among what the part held and what vtax has set it to.
+    fn is_on_the_way(&self, present: &str) -> bool {
+        let number = |text: &str| text.parse::<u64>().ok();
+        let known = || [&self.from].into_iter().chain(&self.to);
+        let (least, most) = (
+            known().filter_map(|text| number(text)).min(),
+            known().filter_map(|text| number(text)).max(),
+        );
+        number(present).is_some_and(|present| least <= Some(present) && Some(present) <= most)
     }
 }
 

@@ -1,8 +1,10 @@
 //! What vtax has changed on this host and not put back: what a killed run left, and what `vtax host apply` set.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use super::journal::{Change, Journal, JournalError, Origin, directories, own_directory};
+use super::knobs::Part;
 use super::prepared::{Audit, Prepared, Restored};
 use super::root::HostRoot;
 
@@ -22,44 +24,49 @@ pub struct Leftover {
     pub journal: Journal,
 }
 
-/// All of them, in the order in which they are to be put back.
-///
-/// # Errors
-/// One cannot be read.
-pub fn find(host: &HostRoot) -> Result<Vec<Leftover>, JournalError> {
-    let own = own_directory();
-    let mut found = Vec::new();
-    for origin in Origin::BOTH {
-        for directory in directories() {
-            let journal = Journal::at(host, &directory, origin)?;
-            let at_work =
-                origin == Origin::Run && journal.begun().is_some_and(|begun| begun.process.runs());
-            if !journal.exists() || at_work {
-                continue;
-            }
-            found.push(Leftover {
-                origin,
-                ours: own.as_ref() == Some(&directory),
-                outlived: journal.is_of_earlier_boot()?,
-                journal,
-            });
-        }
+/// All of them, in the order in which they are to be put back; an error in the place of one that cannot be read.
+#[must_use]
+pub fn find(host: &HostRoot) -> Vec<Result<Leftover, JournalError>> {
+    let places = Origin::BOTH
+        .into_iter()
+        .flat_map(|origin| directories().into_iter().map(move |place| (origin, place)));
+    places
+        .filter_map(|(origin, directory)| find_in(host, origin, &directory).transpose())
+        .collect()
+}
+
+fn find_in(
+    host: &HostRoot,
+    origin: Origin,
+    directory: &Path,
+) -> Result<Option<Leftover>, JournalError> {
+    let journal = Journal::at(host, directory, origin)?;
+    let at_work =
+        origin == Origin::Run && journal.begun().is_some_and(|begun| begun.process.runs());
+    if !journal.exists() || at_work {
+        return Ok(None);
     }
-    Ok(found)
+    Ok(Some(Leftover {
+        origin,
+        ours: own_directory().as_deref() == Some(directory),
+        outlived: journal.is_of_earlier_boot()?,
+        journal,
+    }))
 }
 
 impl Leftover {
-    /// Puts it back, and writes to the audit log beside the journal.
+    /// Puts it back, but for the parts in `held` ([`Prepared::restore_beneath`]), and writes to the audit log beside the
+    /// journal.
     ///
     /// # Errors
     /// The journal cannot be removed.
-    pub fn put_back(mut self, host: &HostRoot) -> Result<Restored, JournalError> {
+    pub fn put_back(mut self, host: &HostRoot, held: &[Part]) -> Result<Restored, JournalError> {
         if self.outlived {
             self.journal.close()?;
             return Ok(Restored::default());
         }
         let audit = Audit::of_host(&self.journal);
-        Ok(Prepared::new(host.clone(), self.journal, audit).restore())
+        Ok(Prepared::new(host.clone(), self.journal, audit).restore_beneath(held))
     }
 
     /// What it is, in a sentence that has no end yet.

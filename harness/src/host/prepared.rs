@@ -5,6 +5,7 @@
 //! HostSettings ──set──► journal, write, audit ──► … ──restore──► write, audit, journal
 //! ```
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use vtax_reports::store::{Event, EventLog, StoreError};
@@ -147,6 +148,8 @@ pub struct Restored {
     pub foreign: Vec<Foreign>,
     /// What could not be put back: it stays in the journal.
     pub failed: Vec<String>,
+    /// The parts among that.
+    pub held: Vec<Part>,
 }
 
 impl Restored {
@@ -313,7 +316,16 @@ impl Prepared {
                     self.audit.knob("knob-refused", knob, &part, &text, &why)?;
                     self.journal.restored(&part)?;
                 }
-                Err(error) => return Err(KnobError::of(knob)(error)),
+                Err(error) => {
+                    if let PartError::Adjusted { got, .. } = &error {
+                        // What the kernel made of it is vtax's doing too, and serves nobody: it may be most of the memory.
+                        self.journal.changing(knob, &part, &present, Some(got))?;
+                        if let Some(change) = self.journal.change(&part).cloned() {
+                            self.put_back(&change)?;
+                        }
+                    }
+                    return Err(KnobError::of(knob)(error));
+                }
             }
         }
         Ok(())
@@ -358,12 +370,24 @@ impl Prepared {
 
     /// Puts everything back, in the reverse order in which it was changed.
     pub fn restore(&mut self) -> Restored {
+        self.restore_beneath(&[])
+    }
+
+    /// The same, but for the parts in `held`: they still have what was set after this journal's time, and that must go
+    /// first, or it would be taken for somebody else's.
+    pub fn restore_beneath(&mut self, held: &[Part]) -> Restored {
         let mut restored = Restored::default();
         self.done = true;
         if self.journal.is_empty() && !self.journal.exists() {
             return restored;
         }
         for change in self.journal.changes().to_vec().into_iter().rev() {
+            if held.contains(&change.part) {
+                let why = format!("{} waits for what was set after it", change.part);
+                restored.failed.push(why);
+                restored.held.push(change.part);
+                continue;
+            }
             match self.put_back(&change) {
                 Ok(done) => restored.parts.extend(done),
                 Err(KnobError::Foreign(foreign)) => {
@@ -383,7 +407,10 @@ impl Prepared {
                         .extend(dropped.err().map(|error| error.to_string()));
                     restored.foreign.push(foreign);
                 }
-                Err(error) => restored.failed.push(error.to_string()),
+                Err(error) => {
+                    restored.failed.push(error.to_string());
+                    restored.held.push(change.part);
+                }
             }
         }
         if self.journal.is_empty()
@@ -406,7 +433,8 @@ impl Drop for Prepared {
             return;
         }
         for trouble in self.restore().troubles() {
-            eprintln!("vtax: {trouble}");
+            // A terminal that has gone takes nothing, and it may be a panic already that has led here.
+            let _ = writeln!(std::io::stderr(), "vtax: {trouble}");
         }
     }
 }

@@ -215,7 +215,7 @@ fn after_a_restart_of_the_host_there_is_nothing_to_put_back() {
     assert!(leftover.outlived);
     assert!(leftover.sentence().contains("started anew"));
     assert_eq!(
-        leftover.put_back(&tree.root()).unwrap(),
+        leftover.put_back(&tree.root(), &[]).unwrap(),
         Restored::default()
     );
     assert_eq!(texts(&tree)[0], "never");
@@ -279,4 +279,34 @@ fn the_audit_log_names_who_what_and_when() {
         assert!(event["at_nanos"].as_u64().unwrap() > 0);
         assert!(event["time"].is_string());
     }
+}
+
+/// What was applied lies beneath what a run has set: as long as that stays, it is not somebody else's.
+#[test]
+fn what_a_run_could_not_put_back_does_not_cost_what_was_applied_before_it() {
+    let tree = tree();
+    let before = texts(&tree);
+    let mut applied = prepared(&tree, Origin::Applied);
+    applied
+        .set(&settings(&[(Knob::Thp, "never"), (Knob::Ksm, "on")]), &[])
+        .unwrap();
+    applied.keep();
+    let mut run = prepared(&tree, Origin::Run);
+    run.set(&settings(&[(Knob::Thp, "always")]), &[]).unwrap();
+    killed(run);
+    tree.make_unreadable(THP);
+    let restored = prepared(&tree, Origin::Run).restore();
+    assert_eq!((restored.failed.len(), restored.held.len()), (1, 1));
+    // It can be read again, and still holds what the run set.
+    fs::remove_dir(tree.root().path(THP)).unwrap();
+    tree.write(THP, "always\n");
+    let beneath = prepared(&tree, Origin::Applied).restore_beneath(&restored.held);
+    assert_eq!(beneath.foreign, []);
+    assert_eq!(beneath.held, restored.held);
+    assert_eq!(texts(&tree)[..2], ["always", "0"]);
+    for origin in Origin::BOTH {
+        let restored = prepared(&tree, origin).restore();
+        assert_eq!(restored.troubles().count(), 0, "{restored:?}");
+    }
+    assert_eq!(texts(&tree), before);
 }

@@ -38,12 +38,17 @@ impl Started {
     /// Whether it still runs. One that has ended and was not waited for does not.
     #[must_use]
     pub fn runs(&self) -> bool {
-        let stat: Result<Stat, _> =
-            HostRoot::default().parsed(&format!("proc/{}/stat", self.pid), "a process");
-        stat.is_ok_and(|stat| {
-            stat.starttime == self.start_ticks && !matches!(stat.state, 'Z' | 'X')
-        })
+        running(&HostRoot::default(), self.pid)
+            .is_some_and(|stat| stat.starttime == self.start_ticks)
     }
+}
+
+/// What the kernel says of the process that has this number, if one runs. One that has ended and was not waited for does
+/// not: its entry in /proc stays for as long as its parent likes.
+#[must_use]
+pub fn running(host: &HostRoot, pid: i32) -> Option<Stat> {
+    let stat: Stat = host.parsed(&format!("proc/{pid}/stat"), "a process").ok()?;
+    (!matches!(stat.state, 'Z' | 'X')).then_some(stat)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use vtax_scenarios::plan::Obstacle;
@@ -11,9 +11,9 @@ use vtax_scenarios::plan::Obstacle;
 use super::super::root::{HostRoot, ReadError};
 use super::{AS_ROOT, paging};
 
-/// The kernel may take a moment to free pages of a guest that has just ended: so often, and so long apart, a value that
-/// did not come out as written is written again.
-const TRIES: u32 = 5;
+/// The kernel may take a moment to free pages of a guest that has just ended: for so long, and so long apart, a value that
+/// did not come out as written is written again. A write that takes longer is not: the kernel has looked everywhere.
+const PATIENCE: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(40);
 
 /// Why a part does not hold what it should.
@@ -111,6 +111,13 @@ impl Part {
         file && !self.0.split('/').any(|step| step == "..")
     }
 
+    /// Whether the kernel goes towards a new number one by one, for as long as that takes, and may stay on the way: it
+    /// allocates huge pages until it finds no more memory for one (Documentation/admin-guide/mm/hugetlbpage.rst).
+    #[must_use]
+    pub fn is_reached_in_steps(&self) -> bool {
+        self.0.ends_with("/nr_hugepages")
+    }
+
     /// Whether it is still there: interrupts and CPUs come and go. A module that is not loaded can be loaded again.
     #[must_use]
     pub fn exists(&self, host: &HostRoot) -> bool {
@@ -141,27 +148,28 @@ impl Part {
         if !self.known() {
             return Err(PartError::Unknown(self.clone()));
         }
-        let mut got = String::new();
-        for attempt in 0..TRIES {
-            if attempt > 0 {
-                std::thread::sleep(PAUSE);
-            }
+        let start = Instant::now();
+        let got = loop {
             self.write_once(host, text)
                 .map_err(|source| PartError::Write {
                     part: self.clone(),
                     text: text.to_owned(),
                     source,
                 })?;
-            got = self.read(host)?;
+            let got = self.read(host)?;
             if got == text {
                 return Ok(());
             }
-        }
+            if start.elapsed() >= PATIENCE {
+                break got;
+            }
+            std::thread::sleep(PAUSE);
+        };
         Err(PartError::Adjusted {
             part: self.clone(),
             asked: text.to_owned(),
             got,
-            remedy: if self.0.ends_with("nr_hugepages") {
+            remedy: if self.is_reached_in_steps() {
                 "fewer: memory is in use or in pieces, so free some, compact it (echo 1 > /proc/sys/vm/compact_memory) or \
                  reserve pages at boot; more: the pages are in use"
             } else {

@@ -1,7 +1,7 @@
 //! Each knob on a fake host.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use vtax_scenarios::plan::{HostSettings, Knob};
 
@@ -309,4 +309,50 @@ fn a_file_that_refuses_is_an_error_and_the_rest_is_put_back() {
     drop(prepared);
     assert_eq!(host.text(&first).unwrap(), "powersave");
     assert_eq!(host.text("proc/sys/kernel/numa_balancing").unwrap(), "1");
+}
+
+/// What the kernel makes of a number is tried on one that any user may write: a timer slack of 0 becomes 50 µs
+/// (proc_pid_timerslack_ns(5)), as more huge pages than there is memory for become as many as there is.
+#[test]
+fn what_the_kernel_makes_of_a_number_is_put_back_at_once() {
+    let tree = full();
+    let file = format!("{NODES}/node0/hugepages/hugepages-2048kB/nr_hugepages");
+    fs::remove_file(tree.root().path(&file)).unwrap();
+    symlink("/proc/self/timerslack_ns", tree.root().path(&file)).unwrap();
+    tree.write(&file, "7777\n");
+    let mut prepared = prepared(&tree);
+    let error = prepared
+        .set(&wanted(Knob::Hugepages2m, "[0, 2]"), &[])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("was set to \"0\" and is \"50000\""),
+        "{error}"
+    );
+    assert_eq!(tree.root().text(&file).unwrap(), "7777");
+    assert!(prepared.changes().is_empty());
+}
+
+/// SIGKILL while the kernel still allocates leaves a number that nobody wrote.
+#[test]
+fn huge_pages_on_their_way_to_a_number_are_put_back() {
+    let file = format!("{NODES}/node0/hugepages/hugepages-2048kB/nr_hugepages");
+    for (wanted_pages, found, ours) in [
+        ("[60, 2]", "4", true),
+        ("[60, 2]", "61", false),
+        ("[60, 2]", "1", false),
+        ("[0, 2]", "1", true),
+    ] {
+        let tree = full();
+        let mut killed = prepared(&tree);
+        killed
+            .set(&wanted(Knob::Hugepages2m, wanted_pages), &[])
+            .unwrap();
+        std::mem::forget(killed);
+        tree.write(&file, &format!("{found}\n"));
+        let restored = prepared(&tree).restore();
+        assert_eq!(restored.foreign.is_empty(), ours, "{found}: {restored:?}");
+        let left = if ours { "2" } else { found };
+        assert_eq!(tree.root().text(&file).unwrap(), left);
+    }
 }
