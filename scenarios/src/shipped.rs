@@ -34,6 +34,7 @@ static SHIPPED: &[Shipped] = shipped!["":
     "latency",
     "network",
     "noisy-neighbours",
+    "jitter",
     "many-guests",
     "growth",
 ];
