@@ -117,6 +117,13 @@ impl Stage {
         Vtax::new(Some(&copy), self.folder.path(), self.next(), wrapper).args(line.split(' '))
     }
 
+    /// The same where SIGHUP is not ignored, as it is under nohup, which tests may be run by.
+    #[must_use]
+    pub fn vtax_with_hangups(&self, line: &str) -> Vtax {
+        let wrapper = ["env", "--default-signal=HUP"];
+        Vtax::new(None, self.folder.path(), self.next(), &wrapper).args(line.split(' '))
+    }
+
     fn next(&self) -> usize {
         self.commands.replace(self.commands.get() + 1)
     }

@@ -48,7 +48,9 @@ fn changing() -> String {
 /// Starts it and waits until it has set something.
 fn at_work(stage: &Stage) -> Running {
     stage.file("changing.toml", &changing());
-    let mut running = stage.vtax("run changing.toml --out run").start();
+    let mut running = stage
+        .vtax_with_hangups("run changing.toml --out run")
+        .start();
     let run = stage.run_dir("run");
     running.wait_until(|| run.rows_so_far() > 10);
     running

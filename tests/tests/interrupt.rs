@@ -8,7 +8,7 @@ use vtax_tests::{Running, Stage, scenario};
 /// Starts the long scenario and waits until it has measured some boots, with about ten rows each.
 fn in_the_middle(stage: &Stage) -> Running {
     stage.file("long.toml", scenario::LONG);
-    let mut running = stage.vtax("run long.toml --out run").start();
+    let mut running = stage.vtax_with_hangups("run long.toml --out run").start();
     let run = stage.run_dir("run");
     running.wait_until(|| run.rows_so_far() > 80);
     running
