@@ -8,7 +8,7 @@ use vtax_reports::html::HtmlError;
 use vtax_reports::record::{NotMeasured, RunRecord, SCHEMA};
 use vtax_reports::result::Results;
 use vtax_reports::store::StoreError;
-use vtax_scenarios::plan::{Cell, Plan};
+use vtax_scenarios::plan::{Cell, Neighbour, Plan};
 
 use crate::campaign::Campaign;
 use crate::costs::{self, Prices};
@@ -286,10 +286,7 @@ impl<'a> Session<'a> {
 
 /// Whether KSM ran beside neighbours that offered it their memory, and merged none of it.
 fn unmerged(cell: &Cell, told: &[Told], stop: &AtomicBool) -> bool {
-    let offered = cell
-        .neighbours
-        .iter()
-        .any(|it| it.mergeable && it.count > 0);
+    let offered = cell.neighbours.iter().any(Neighbour::offers_memory);
     let merged: Option<u64> = told.iter().map(|it| it.merged_pages).sum();
     offered
         && merged == Some(0)

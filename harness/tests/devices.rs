@@ -6,12 +6,14 @@
 // Helpers of tests are tests: what fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/kvm.rs"]
+mod kvm;
 #[path = "common/skip.rs"]
 mod skip;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use skip::has_kvm;
+use kvm::has_kvm;
 use vtax::guest::Executor;
 use vtax::guest::embedded::devices::blk::{BlockConfig, Completion};
 use vtax::guest::embedded::devices::disk::Disk;

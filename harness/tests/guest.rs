@@ -5,13 +5,15 @@
 // Helpers of tests are tests: what fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/kvm.rs"]
+mod kvm;
 #[path = "common/skip.rs"]
 mod skip;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use skip::has_kvm;
+use kvm::has_kvm;
 use vtax::guest::embedded::devices::Devices;
 use vtax::guest::embedded::vcpu::EmbeddedVcpu;
 use vtax::guest::embedded::{self, Vm, VmConfig};

@@ -4,6 +4,8 @@
 // Helpers of tests are tests: what fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/kvm.rs"]
+mod kvm;
 #[path = "../benches/common/planted.rs"]
 mod planted;
 #[path = "common/skip.rs"]
@@ -11,8 +13,9 @@ mod skip;
 
 use std::sync::{Mutex, PoisonError};
 
+use kvm::has_kvm;
 use planted::measure;
-use skip::{has_kvm, skip};
+use skip::skip;
 use vtax::measure::plant::{Planted, Rival};
 use vtax::rig::Rig;
 use vtax_reports::ledger::Cause;

@@ -3,6 +3,8 @@
 // Helpers of tests are tests: what fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/kvm.rs"]
+mod kvm;
 #[path = "common/skip.rs"]
 mod skip;
 
@@ -10,7 +12,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use skip::{has_kvm, skip};
+use kvm::has_kvm;
+use skip::skip;
 use vtax::host::affinity::allowed_cpus;
 use vtax::host::cgroups::{Cgroups, Controller};
 use vtax::host::root::HostRoot;

@@ -21,7 +21,7 @@ use vtax_workloads::MAX_PARAMS;
 use vtax_workloads::abi::Op;
 use vtax_workloads::machine::{DEVICE_MEMORY, DEVICES_VIRTUAL, HOLE_START, RAM_BASE, Signals};
 
-use super::{ExperimentError, Outcome};
+use super::{ExperimentError, LOOK, Outcome, pause};
 use crate::guest::Executor as _;
 use crate::guest::embedded::devices::mem::{Mem, MemConfig, Region};
 use crate::guest::embedded::devices::{Devices, DevicesConfig};
@@ -48,8 +48,6 @@ const STOP: u64 = offset_of!(Signals, stop) as u64;
 
 /// How long a vCPU may take to be at work.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked whether the user wants to stop. Rare enough to disturb no measurement.
-const LOOK: Duration = Duration::from_millis(250);
 /// What a request may take for each 4 KiB page on top: far more than a page fault takes.
 const PATIENCE_OF_A_PAGE: Duration = Duration::from_micros(200);
 
@@ -307,10 +305,7 @@ impl Guest<'_> {
         let shrunk = self.resident()?;
         let nanos = growing.ready + shrinking.ready;
         let calm = self.while_watched(rig, || {
-            let end = Instant::now() + Duration::from_nanos(nanos);
-            while Instant::now() < end && !self.stop.load(Ordering::Relaxed) {
-                sleep(LOOK.min(end.saturating_duration_since(Instant::now())));
-            }
+            pause(Duration::from_nanos(nanos), self.stop);
             Ok(())
         });
         let returned = grown as f64 - shrunk as f64;

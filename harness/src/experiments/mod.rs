@@ -229,11 +229,14 @@ pub fn run(
     Ok(())
 }
 
+/// How often it is looked whether the user wants to stop. Rare enough to disturb no measurement.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// Sleeps, in pieces, so that a user who wants to stop does not wait.
 fn pause(window: Duration, stop: &AtomicBool) {
     let end = Instant::now() + window;
     while Instant::now() < end && !stop.load(Ordering::Relaxed) {
-        sleep(Duration::from_millis(50).min(end.saturating_duration_since(Instant::now())));
+        sleep(LOOK.min(end.saturating_duration_since(Instant::now())));
     }
 }
 

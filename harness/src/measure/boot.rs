@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use vtax_reports::counters::CounterRow;
 use vtax_reports::record::{Sample, Side};
 use vtax_scenarios::memory::arena_bytes;
-use vtax_scenarios::plan::{Backing, Cell};
+use vtax_scenarios::plan::{Backing, Cell, Neighbour};
 use vtax_workloads::machine::RAM_BASE;
 use vtax_workloads::{Task, Workload};
 
@@ -197,13 +197,8 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
         unsettled: Default::default(),
         stopping: AtomicBool::new(false),
     };
-    if guest.mergeable
-        || spec
-            .cell
-            .neighbours
-            .iter()
-            .any(|it| it.mergeable && it.count > 0)
-    {
+    let mut neighbours = spec.cell.neighbours.iter();
+    if guest.mergeable || neighbours.any(Neighbour::offers_memory) {
         ksm::await_merging(&HostRoot::default(), spec.stop)?;
     }
     let harvests = run_all(rig, spec, &ram, own.as_ref(), &vm, &shared);

@@ -171,6 +171,12 @@ impl Neighbour {
         list.get(place).copied()
     }
 
+    /// Whether there are any, and they offer their memory to KSM.
+    #[must_use]
+    pub fn offers_memory(&self) -> bool {
+        self.mergeable && self.count > 0
+    }
+
     /// Whether it needs a control group that weighs or caps its CPU time.
     #[must_use]
     pub fn limits_cpu(&self) -> bool {
