@@ -100,6 +100,7 @@ fn measure(rig: &Rig) -> anyhow::Result<(Differences, Differences)> {
         arena: RAM_BASE + layout::arena(MIN_MEMORY_BYTES, 1, 0),
         arena_len: arena_bytes(MIN_MEMORY_BYTES, 1),
         iterations,
+        run_in: 0,
         planted: 0,
         params: vtax_workloads::default_params(entry),
         seed: 1,

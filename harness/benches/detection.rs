@@ -24,6 +24,7 @@ fn main() -> anyhow::Result<()> {
     }
     let options = Options {
         levels: &LEVELS,
+        stalls: &[],
         trials: trials()?,
         patience: PATIENCE,
         seed: 1,

@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use vtax_reports::estimate::{Boot, BootValue};
+use vtax_reports::estimate::{Boot, BootValue, Question};
 use vtax_reports::record::{NotMeasured, Sample};
-use vtax_reports::stats::mean::LogMean;
 use vtax_reports::stats::series::Series;
 use vtax_reports::stats::stein::log_half_width;
 use vtax_scenarios::plan::{Cell, Plan};
@@ -103,15 +102,18 @@ impl<'a> Campaign<'a> {
     /// Takes the boot of a cell in.
     pub fn add(&mut self, cell: &Cell, samples: &[Sample], known: Known, nanos: u64) {
         let state = &mut self.cells[cell.id as usize];
-        state.boots.push(Boot::in_cell(cell, samples).value);
+        let question = Question::of(&cell.workload.name);
+        state.boots.push(Boot::new(samples, question).value);
         state.nanos += nanos;
         state.known = Some(known);
     }
 
-    /// The cell's ratio so far, on the log scale, as the report will tell it; `None` with fewer than two boots that count.
+    /// The cell's boots so far, as the report will see them.
     #[must_use]
-    pub fn ratio(&self, cell: &Cell) -> Option<LogMean> {
-        self.cells.get(cell.id as usize)?.series(cell).ratio()
+    pub fn series(&self, cell: &Cell) -> Series {
+        self.cells
+            .get(cell.id as usize)
+            .map_or_else(Series::default, |state| state.series(cell))
     }
 
     /// Gives a cell up.
@@ -142,18 +144,19 @@ impl<'a> Campaign<'a> {
             }
             let measure = &cell.measure;
             let wanted = if self.plan.sized_by_precision() {
-                Series::from_pilot(&state.boots)
+                state
+                    .series(cell)
                     .size(log_half_width(measure.precision), measure.confidence)
                     .min(measure.max_boots)
             } else {
                 measure.max_boots
             };
             state.wanted = Some(wanted);
-            asked += f64::from(wanted.saturating_sub(state.counted(cell))) * state.nanos_per_boot();
+            asked += f64::from(wanted.saturating_sub(state.counted())) * state.nanos_per_boot();
         }
         let share = (nanos_left as f64 / asked).min(1.0);
-        for (cell, state) in self.plan.cells.iter().zip(&mut self.cells) {
-            let counted = state.counted(cell);
+        for state in &mut self.cells {
+            let counted = state.counted();
             if let Some(wanted) = &mut state.wanted {
                 let granted = whole(f64::from(wanted.saturating_sub(counted)) * share);
                 *wanted = counted.saturating_add(u32::try_from(granted).unwrap_or(u32::MAX));
@@ -174,19 +177,18 @@ impl CellState {
         let most = cell.measure.max_boots.saturating_sub(self.boots_done());
         match self.wanted {
             None => cell.measure.pilot_boots.saturating_sub(self.boots_done()),
-            Some(wanted) => wanted.saturating_sub(self.counted(cell)).min(most),
+            Some(wanted) => wanted.saturating_sub(self.counted()).min(most),
         }
     }
 
     /// The boots so far as the estimate will see them.
     fn series(&self, cell: &Cell) -> Series {
-        Series::new(&self.boots, cell.measure.pilot_boots)
+        Series::new(self.boots.iter().cloned(), cell.measure.pilot_boots)
     }
 
-    /// Boots that count so far. After a busy pilot the clean ones alone may, once there are enough: the cell then gets
-    /// more.
-    fn counted(&self, cell: &Cell) -> u32 {
-        u32::try_from(self.series(cell).boots.len()).unwrap_or(u32::MAX)
+    /// Boots that count so far.
+    fn counted(&self) -> u32 {
+        u32::try_from(self.boots.iter().flatten().count()).unwrap_or(u32::MAX)
     }
 
     fn nanos_per_boot(&self) -> f64 {

@@ -48,6 +48,7 @@ fn blocks(boot: u32, rounds: u32) -> Vec<Sample> {
         iterations: 1,
         ticks: 1,
         outer_nanos: 7,
+        run_in_ticks: 0,
         marks,
         at_nanos: 100,
     };

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use vtax_reports::selftest::{Selftest, Trial};
+use vtax_reports::estimate::carry_over;
+use vtax_reports::record::Sample;
+use vtax_reports::selftest::{PlantedStalls, Selftest, Trial};
 use vtax_scenarios::order::{child_seed, shuffle};
 use vtax_scenarios::plan::Plan;
 use vtax_scenarios::{Overrides, ScenarioError, parse};
@@ -24,6 +26,24 @@ use crate::rig::{Rig, RigError};
 
 /// The planted slowdowns; 0 is the A/A trial.
 pub const LEVELS: [f64; 5] = [0.0, 0.005, 0.01, 0.02, 0.05];
+
+/// The planted stalls: frequent short ones, and rare long ones.
+pub const STALLS: [PlantedStalls; 2] = [
+    PlantedStalls {
+        one_in: 10,
+        times: 1.5,
+    },
+    PlantedStalls {
+        one_in: 100,
+        times: 3.0,
+    },
+];
+
+/// How trials with stalls are made: of a stall in a hundred blocks a dozen must be met, so blocks are short. Both sides are
+/// guests, so that entering and leaving one costs them alike.
+const STALLS_BLOCK_NANOS: u64 = 2_000_000;
+const STALLS_ROUNDS: u32 = 30;
+const STALLS_BOOTS: u32 = 40;
 
 /// A trial aims at an interval of this share of the planted slowdown: then an interval that misses 1 is all but sure
 /// where the slowdown is real. For A/A trials the smallest slowdown counts.
@@ -48,6 +68,8 @@ pub enum SelftestError {
 pub struct Options<'a> {
     /// Slowdowns to plant.
     pub levels: &'a [f64],
+    /// Stalls to plant.
+    pub stalls: &'a [PlantedStalls],
     /// Trials of each.
     pub trials: u32,
     /// Longest time of one trial.
@@ -67,14 +89,15 @@ pub fn selftest(
     mut tell: impl FnMut(&Trial),
 ) -> Result<Selftest, SelftestError> {
     let rig = Rig::prepare()?;
-    let mut order: Vec<(f64, u32)> = options
-        .levels
-        .iter()
-        .flat_map(|&level| (0..options.trials).map(move |trial| (level, trial)))
+    let levels = options.levels.iter().map(|&level| Planted::Work(level));
+    let stalls = options.stalls.iter().map(|&stalls| Planted::Stalls(stalls));
+    let mut order: Vec<Planted<'_>> = levels
+        .chain(stalls)
+        .flat_map(|planted| (0..options.trials).map(move |_| planted))
         .collect();
     shuffle(&mut order, options.seed);
     let mut trials = Vec::new();
-    for (place, (planted, _)) in (0..).zip(order) {
+    for (place, planted) in (0..).zip(order) {
         let seed = child_seed(options.seed, &[place]);
         if let Some(trial) = one(&rig, options, planted, seed)? {
             tell(&trial);
@@ -96,14 +119,27 @@ pub fn selftest(
 fn one(
     rig: &Rig,
     options: &Options<'_>,
-    planted: f64,
+    planted: Planted<'_>,
     seed: u64,
 ) -> Result<Option<Trial>, SelftestError> {
+    let (share, stalls) = match planted {
+        Planted::Work(share) => (share, None),
+        Planted::Stalls(stalls) => (0.0, Some(stalls)),
+        Planted::Nothing | Planted::Exits(_) | Planted::Rival(_) => (0.0, None),
+    };
     let smallest = LEVELS[1];
-    let plan = plan(
-        HALF_WIDTH_SHARE * if planted > 0.0 { planted } else { smallest },
+    let mut plan = plan(
+        HALF_WIDTH_SHARE * if share > 0.0 { share } else { smallest },
         seed,
     )?;
+    if stalls.is_some() {
+        for cell in &mut plan.cells {
+            cell.measure.block_nanos = STALLS_BLOCK_NANOS;
+            cell.measure.rounds = STALLS_ROUNDS;
+            (cell.measure.pilot_boots, cell.measure.max_boots) = (STALLS_BOOTS, STALLS_BOOTS);
+        }
+    }
+    let mut samples: Vec<Sample> = Vec::new();
     let patience = u64::try_from(options.patience.as_nanos()).unwrap_or(u64::MAX);
     let start = now_raw_nanos();
     let elapsed = || now_raw_nanos() - start;
@@ -123,12 +159,13 @@ fn one(
                     boot: number,
                     seed,
                     known,
-                    planted: Planted::Work(planted),
+                    planted,
                     baseline: Baseline::Guest,
                     stop: options.stop,
                 },
             )?;
             campaign.add(cell, &outcome.samples, outcome.known, elapsed() - before);
+            samples.extend(outcome.samples);
         }
         if options.stop.load(Ordering::Relaxed) {
             return Ok(None);
@@ -138,13 +175,19 @@ fn one(
         }
     }
     let seconds = Duration::from_nanos(elapsed()).as_secs_f64();
-    Ok(plan.cells.first().map(|cell| Trial {
-        planted,
-        ratio: campaign
-            .ratio(cell)
-            .map(|ratio| ratio.interval(cell.measure.confidence)),
-        boots: campaign.next(cell).0,
-        seconds,
+    Ok(plan.cells.first().map(|cell| {
+        let (series, confidence) = (campaign.series(cell), cell.measure.confidence);
+        Trial {
+            planted: share,
+            stalls,
+            stumbles: series
+                .stalls(1.0, confidence)
+                .is_some_and(|stalls| stalls.stumbles),
+            carry_over: carry_over(&samples, confidence),
+            ratio: series.ratio().map(|ratio| ratio.interval(confidence)),
+            boots: campaign.next(cell).0,
+            seconds,
+        }
     }))
 }
 

@@ -113,6 +113,7 @@ impl Guest<'_> {
                 arena: RAM_BASE + Self::arena(),
                 arena_len: arena_bytes(MEMORY, 1),
                 iterations: accesses.len() as u64,
+                run_in: 0,
                 planted: 0,
                 params: Default::default(),
                 seed: 0,

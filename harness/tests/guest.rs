@@ -121,6 +121,7 @@ impl<'a> Guest<'a> {
             arena: RAM_BASE + arena_start(self.setup.memory, self.setup.vcpus),
             arena_len: arena_bytes(self.setup.memory, self.setup.vcpus),
             iterations: 10,
+            run_in: 0,
             planted: 0,
             params: vtax_workloads::default_params(workload),
             seed: 42,

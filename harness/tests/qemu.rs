@@ -51,6 +51,7 @@ fn the_image_answers_requests_under_qemu() {
         arena: RAM_BASE + layout::arena(MIN_MEMORY_BYTES, 1, 0),
         arena_len: arena_bytes(MIN_MEMORY_BYTES, 1),
         iterations,
+        run_in: 0,
         planted: 0,
         params: vtax_workloads::default_params(entry),
         seed: 42,

@@ -1,7 +1,8 @@
 //! One guest against another: the quotient of what both were measured at.
 //!
 //! The two cells were measured apart, boots in turn, so their means are independent: the error of the quotient is that of
-//! both. Boots are the unit, and all of them tell the variance: nothing that was measured sized a comparison.
+//! both. Boots are the unit, and all of them tell the variance: nothing that was measured sized a comparison. Times are
+//! means over all blocks, stalls included.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +12,10 @@ use crate::counters::Counter;
 use crate::ledger::BootAccount;
 use crate::record::Side;
 use crate::result::Interval;
-use crate::stats::mean::{LogMean, combine};
 use crate::stats::quantiles::{self, QuantileMean};
 use crate::stats::series::Series;
 use crate::stats::stein;
+use crate::stats::throughput::Throughput;
 use crate::store::LatencyLog;
 
 /// What is known of a cell.
@@ -29,7 +30,7 @@ pub(crate) struct Measured<'a> {
 /// A quotient on the log scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Quotient {
-    pub mean: LogMean,
+    pub mean: Throughput,
     /// How much lower it could be for what histograms round away.
     pub below: f64,
     /// How much higher.
@@ -56,7 +57,7 @@ impl Quotient {
             let against = latency(against, what, quantile)?;
             let mean = of.middle.minus(against.middle);
             return Ok(Self {
-                mean,
+                mean: mean.into(),
                 below: mean.mean - (of.low - against.high),
                 above: (of.high - against.low) - mean.mean,
             });
@@ -70,11 +71,11 @@ impl Quotient {
 
     /// The geometric mean of several, a fixed set; `None` of none.
     pub fn combined(parts: &[Self]) -> Option<Self> {
-        let means: Vec<LogMean> = parts.iter().map(|part| part.mean).collect();
+        let means: Vec<Throughput> = parts.iter().map(|part| part.mean).collect();
         let mean_of =
             |end: fn(&Self) -> f64| parts.iter().map(end).sum::<f64>() / parts.len() as f64;
         Some(Self {
-            mean: combine(&means)?,
+            mean: Throughput::combined(&means)?,
             below: mean_of(|part| part.below),
             above: mean_of(|part| part.above),
         })
@@ -82,11 +83,11 @@ impl Quotient {
 
     /// With its interval: 1 is no difference.
     pub fn interval(&self, confidence: f64) -> Interval {
-        let half_width = self.mean.half_width(confidence);
+        let (mean, (below, above)) = (self.mean.mean(), self.mean.distances(confidence));
         Interval {
-            value: self.mean.mean.exp(),
-            low: (self.mean.mean - self.below - half_width).exp(),
-            high: (self.mean.mean + self.above + half_width).exp(),
+            value: mean.exp(),
+            low: (mean - self.below - below).exp(),
+            high: (mean + self.above + above).exp(),
             confidence,
         }
     }
@@ -130,28 +131,23 @@ impl Lack {
 }
 
 /// Time per unit of work in the guest, on the log scale.
-fn time<'a>(of: &Measured<'a>) -> Result<LogMean, (&'a Cell, Lack)> {
-    let boots = of.series.boots.iter();
-    let values: Vec<f64> = boots.map(|it| it.log_guest_ticks).collect();
-    stein::estimate(&values, values.len()).ok_or((of.cell, Lack::Boots))
+fn time<'a>(of: &Measured<'a>) -> Result<Throughput, (&'a Cell, Lack)> {
+    of.series.guest_time().ok_or((of.cell, Lack::Boots))
 }
 
 /// CPU time per operation, on the log scale.
-fn cpu_time<'a>(of: &Measured<'a>) -> Result<LogMean, (&'a Cell, Lack)> {
+fn cpu_time<'a>(of: &Measured<'a>) -> Result<Throughput, (&'a Cell, Lack)> {
     if of.series.boots.len() < 2 {
         return Err((of.cell, Lack::Boots));
     }
     let values: Option<Vec<f64>> = of
         .accounts
         .iter()
-        .map(|boot| {
-            boot.guest_cpu_nanos
-                .filter(|&nanos| nanos > 0.0)
-                .map(f64::ln)
-        })
+        .map(|boot| boot.guest_cpu_nanos.filter(|&nanos| nanos > 0.0))
         .collect();
     values
-        .and_then(|values| stein::estimate(&values, values.len()))
+        .and_then(|values| stein::log_of_mean(&values))
+        .map(Throughput::from)
         .ok_or((of.cell, Lack::CpuTime))
 }
 

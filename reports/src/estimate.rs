@@ -1,7 +1,7 @@
 //! From the samples of a run to its results.
 //!
 //! ```text
-//! samples ──spans──► boots of a cell ──series──► LogMean ──verdict──► CellResult, Headline
+//! samples ──spans──► boots of a cell ──series──► Throughput ──verdict──► CellResult, Headline
 //! ```
 
 use std::collections::BTreeMap;
@@ -21,6 +21,10 @@ use crate::result::{
     CellResult, Direction, ExperimentResult, Interval, LostFrames, Results, SideSummary,
 };
 use crate::spans::{BootSamples, Spans};
+use crate::stats::boot::Blocks;
+use crate::stats::stalls::Stalls;
+use crate::stats::throughput::{GUEST, NATIVE, Throughput, Times};
+use crate::stats::transitions::{CarryOver, Switches};
 pub use crate::stats::{
     boot::{Boot, BootValue, Question, boot_value},
     series::Series,
@@ -110,11 +114,13 @@ fn results(
         .into_iter()
         .filter(|it| !record.not_measured.contains_key(&it.cell.id))
         .collect();
+    let switches: Vec<Switches> = digests.iter().map(|digest| digest.switches).collect();
     Results {
+        carry_over: Switches::combined(&switches).interval(CARRY_OVER_CONFIDENCE),
         comparisons: devices::compare(&compared),
         experiments,
         classes,
-        schema: crate::record::SCHEMA,
+        schema: crate::result::SCHEMA,
         scenario: record.plan.scenario.clone(),
         host: record.host.clone(),
         payload_sha256: record.payload_sha256.clone(),
@@ -122,6 +128,16 @@ fn results(
         headline,
         cells,
     }
+}
+
+/// Both sides are looked at in every run, and a run in twenty would complain for nothing.
+const CARRY_OVER_CONFIDENCE: f64 = 0.99;
+
+/// What taking turns costs a block of either side, from the samples of one cell.
+#[must_use]
+pub fn carry_over(samples: &[Sample], confidence: f64) -> CarryOver {
+    let boots = samples.chunk_by(|one, next| one.boot == next.boot);
+    Switches::new(boots).interval(confidence)
 }
 
 /// What the samples of one cell come to.
@@ -134,6 +150,10 @@ struct Digest {
     boots_unsettled: usize,
     miscomputed: usize,
     left_out: BTreeMap<&'static str, u64>,
+    /// On the host and in the guest.
+    blocks: [Blocks; 2],
+    stalls: Option<Stalls>,
+    switches: Switches,
     lost_frames: Option<LostFrames>,
     time: Duration,
 }
@@ -158,14 +178,13 @@ impl Digest {
         let blocks = boots;
         let boots: Vec<(Boot, Duration)> = boots
             .iter()
-            .map(|samples| (Boot::in_cell(cell, &samples.blocks), samples.time))
+            .map(|samples| (Boot::new(&samples.blocks, question), samples.time))
             .collect();
-        let values: Vec<Option<BootValue>> = boots.iter().map(|(boot, _)| boot.value).collect();
-        let series = Series::new(&values, cell.measure.pilot_boots);
+        let boots_measured = boots.len();
         let accounts = blocks
             .iter()
             .zip(&boots)
-            .filter(|(_, (boot, _))| boot.value.is_some_and(|value| series.takes(&value)))
+            .filter(|(_, (boot, _))| boot.value.is_some())
             .filter_map(|(samples, (boot, _))| {
                 let number = samples.blocks.first()?.boot;
                 let rows = counted(number);
@@ -178,31 +197,49 @@ impl Digest {
             .filter_map(|samples| Some(counted(samples.blocks.first()?.boot)));
         let lost_frames = lost_frames(counters.flatten());
         let mut left_out = BTreeMap::new();
+        let mut sides = [Blocks::default(); 2];
         for (boot, _) in &boots {
-            let disturbed = boot.value.is_some_and(|value| value.disturbed);
-            let reasons = if disturbed && series.leaves_out_disturbed() {
-                &boot.left_out_with_boot
-            } else {
-                &boot.left_out
-            };
-            for (&reason, count) in reasons {
+            for (&reason, count) in &boot.left_out {
                 *left_out.entry(reason).or_default() += count;
             }
+            sides[0] += boot.native;
+            sides[1] += boot.guest;
         }
+        let time = boots.iter().map(|&(_, time)| time).sum();
+        let values = boots.into_iter().map(|(boot, _)| boot.value);
+        let series = Series::new(values, cell.measure.pilot_boots);
+        let stalls = (question == Question::Ratio)
+            .then(|| {
+                let units = guest_iterations(blocks)?;
+                series.stalls(units as f64 * nanos_per_tick, cell.measure.confidence)
+            })
+            .flatten();
+        let switches = if question == Question::Ratio {
+            Switches::new(blocks.iter().map(|boot| &*boot.blocks))
+        } else {
+            Switches::default()
+        };
         Self {
             question,
             series,
             accounts,
-            boots_measured: values.len(),
+            switches,
+            boots_measured,
             boots_unsettled,
             miscomputed,
             left_out,
+            blocks: sides,
+            stalls,
             lost_frames,
-            time: boots.iter().map(|&(_, time)| time).sum(),
+            time,
         }
     }
 
-    fn measured<'a>(&self, cell: &'a Cell, not_measured: Option<&'a NotMeasured>) -> Measured<'a> {
+    fn measured<'a>(
+        &'a self,
+        cell: &'a Cell,
+        not_measured: Option<&'a NotMeasured>,
+    ) -> Measured<'a> {
         Measured {
             cell,
             not_measured,
@@ -210,6 +247,8 @@ impl Digest {
             ratio: self.series.ratio(),
             control: self.control(),
             serial_correlation: self.series.serial_correlation(),
+            stalls: self.stalls.as_ref(),
+            blocks: self.blocks,
             boots: self.series.boots.len(),
             boots_measured: self.boots_measured,
             boots_unsettled: self.boots_unsettled,
@@ -219,7 +258,7 @@ impl Digest {
     }
 
     /// Native against native, where there is a native side.
-    fn control(&self) -> Option<LogMean> {
+    fn control(&self) -> Option<Throughput> {
         match self.question {
             Question::Ratio | Question::Compare => self.series.control(),
             Question::Cost => None,
@@ -238,16 +277,16 @@ impl Digest {
         let metric = metric(&cell.workload.name);
         // A cell that failed has no figures: those from before the guest fault would speak for all of it.
         let is_measured = measured.not_measured.is_none();
-        let side = |log_ticks: fn(&BootValue) -> f64| {
-            let boots = self.series.boots.iter().filter(|_| is_measured);
-            summary(boots.map(log_ticks), record.nanos_per_tick, &metric)
+        let side = |sides: &[Side]| {
+            let times = Times::new(&self.series.boots, sides);
+            summary(&times, record.nanos_per_tick, &metric).filter(|_| is_measured)
         };
-        let interval = |mean: Option<LogMean>| {
+        let interval = |mean: Option<Throughput>| {
             mean.filter(|_| is_measured)
                 .map(|mean| mean.interval(confidence))
         };
         let is_cost = self.question != Question::Ratio;
-        let cost_ticks = interval(measured.ratio.map(LogMean::inverse)).filter(|_| is_cost);
+        let cost_ticks = interval(measured.ratio.map(Throughput::inverse)).filter(|_| is_cost);
         CellResult {
             id: cell.id,
             scenario: record.plan.scenario.clone(),
@@ -259,10 +298,16 @@ impl Digest {
                 Better::HigherIsBetter => Direction::Higher,
                 Better::LowerIsBetter => Direction::Lower,
             },
-            native: side(|boot| boot.log_native_ticks).filter(|_| self.question.has_native()),
-            guest: side(|boot| boot.log_guest_ticks),
+            native: side(NATIVE).filter(|_| self.question.has_native()),
+            guest: side(GUEST),
             ratio: interval(measured.ratio).filter(|_| !is_cost),
-            ratio_all_rounds: interval(self.series.ratio_all()).filter(|_| !is_cost),
+            typical: self
+                .series
+                .typical()
+                .filter(|_| is_measured && !is_cost)
+                .map(|mean: LogMean| mean.interval(confidence)),
+            stalls: self.stalls.clone().filter(|_| is_measured),
+            carry_over: self.switches.interval(confidence),
             cost: cost_ticks.map(|ticks| {
                 scaled(ticks, |ticks| {
                     metric.value(1, ticks * record.nanos_per_tick)
@@ -272,7 +317,7 @@ impl Digest {
             control: interval(measured.control),
             noise_floor: judgement.noise_floor.filter(|_| is_measured),
             boots: u32::try_from(measured.boots).unwrap_or(u32::MAX),
-            rounds: self.series.boots.iter().map(|boot| boot.rounds).sum(),
+            rounds: u32::try_from(self.series.rounds()).unwrap_or(u32::MAX),
             voided: self
                 .left_out
                 .iter()
@@ -341,17 +386,24 @@ fn metric(workload: &str) -> Metric {
     vtax_workloads::find(workload).map_or(TIME, |(_, workload)| workload.metric)
 }
 
-/// One side's figures from the boots' log ticks per iteration; per vCPU where there are several.
-fn summary(
-    log_ticks: impl Iterator<Item = f64>,
-    nanos_per_tick: f64,
-    metric: &Metric,
-) -> Option<SideSummary> {
-    let mut values: Vec<f64> = log_ticks
-        .map(|log_ticks| metric.value(1, log_ticks.exp() * nanos_per_tick))
+/// Units of work of one of the guest's blocks, warm-up apart.
+fn guest_iterations(boots: &[BootSamples<'_>]) -> Option<u64> {
+    let blocks = || boots.iter().flat_map(|boot| boot.blocks.iter());
+    blocks()
+        .find(|it| it.side == Side::Guest && !it.marks.intersects(Marks::WARMUP))
+        .map(|it| it.iterations)
+}
+
+/// One side's figures from its times; per vCPU where there are several.
+fn summary(times: &Times, nanos_per_tick: f64, metric: &Metric) -> Option<SideSummary> {
+    let figure = |ticks: f64| metric.value(1, ticks * nanos_per_tick);
+    let mut values: Vec<f64> = times
+        .boots()
+        .filter_map(|boot| median(&mut boot.to_vec()).map(figure))
         .collect();
     let median = median(&mut values)?;
     Some(SideSummary {
+        mean: figure(times.mean()?),
         median,
         // `median` sorted them.
         min: *values.first()?,

@@ -4,7 +4,7 @@ use vtax_scenarios::plan::{Experiment, Metric, Scale};
 
 use crate::record::{NotMeasured, RunRecord};
 use crate::result::{ExperimentResult, Interval, MetricResult};
-use crate::stats::{events, stein};
+use crate::stats::{events, stein, stein::log_of_mean};
 use crate::trials::{self, Trial};
 
 /// The results of all experiments, in the order of the plan.
@@ -64,9 +64,9 @@ fn result(
 pub fn interval(values: &[f64], scale: Scale, confidence: f64) -> Option<Interval> {
     match scale {
         Scale::Log => {
-            let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();
-            let mean = stein::estimate(&logs, logs.len())?;
-            mean.mean.is_finite().then(|| mean.interval(confidence))
+            let positive = values.iter().all(|&value| value > 0.0);
+            let mean = positive.then(|| log_of_mean(values))??;
+            Some(mean.interval(confidence))
         }
         Scale::Linear => {
             let mean = stein::estimate(values, values.len())?;
@@ -95,8 +95,8 @@ mod tests {
 
     #[test]
     fn each_scale_has_its_interval() {
-        let log = interval(&[1.0, 100.0], Scale::Log, 0.95).unwrap();
-        assert!((log.value - 10.0).abs() < 1e-9 && log.low > 0.0);
+        let log = interval(&[1.0, 99.0], Scale::Log, 0.95).unwrap();
+        assert!((log.value - 50.0).abs() < 1e-9 && log.low > 0.0);
         let linear = interval(&[-1.0, 0.0, 1.0], Scale::Linear, 0.95).unwrap();
         assert!(linear.value == 0.0 && linear.low < -2.0 && linear.high > 2.0);
         let events = interval(&[0.0, 1.0, 0.0, 0.0], Scale::Events, 0.95).unwrap();

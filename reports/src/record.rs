@@ -193,15 +193,15 @@ impl Marks {
     pub const CLOCK: Self = Self(2);
     /// Void: the checksum is not the reference's.
     pub const CHECKSUM: Self = Self(4);
-    /// Spoiled: the thread changed its CPU.
+    /// Disturbed: the thread changed its CPU.
     pub const MIGRATION: Self = Self(8);
-    /// Spoiled: an involuntary context switch.
+    /// Disturbed: the thread waited for its CPU.
     pub const PREEMPTED: Self = Self(16);
-    /// Spoiled: the hypervisor under this host took the CPU away.
+    /// Disturbed: the hypervisor under this host took the CPU away.
     pub const STEAL: Self = Self(32);
     /// Void: a signal interrupted the block.
     pub const INTERRUPTED: Self = Self(64);
-    /// The boot's warm-up ended without a steady state: a side was still getting faster. It counts, and is told.
+    /// The boot's warm-up ended without a steady state: a side was still getting faster. It counts, and is reported.
     pub const UNSETTLED: Self = Self(128);
 
     /// Every flag with its name in `samples.csv`.
@@ -234,16 +234,10 @@ impl Marks {
         self.intersects(Self(Self::CLOCK.0 | Self::CHECKSUM.0 | Self::INTERRUPTED.0))
     }
 
-    /// Spoiled blocks are true but disturbed; `estimate` says how they are treated.
+    /// Disturbed blocks are true, and count: something else took the CPU for a while.
     #[must_use]
-    pub const fn is_spoiled(self) -> bool {
+    pub const fn is_disturbed(self) -> bool {
         self.intersects(Self(Self::MIGRATION.0 | Self::PREEMPTED.0 | Self::STEAL.0))
-    }
-
-    /// The same without what spoils a block.
-    #[must_use]
-    pub const fn unspoiled(self) -> Self {
-        Self(self.0 & !(Self::MIGRATION.0 | Self::PREEMPTED.0 | Self::STEAL.0))
     }
 }
 
@@ -271,6 +265,9 @@ pub struct Sample {
     pub ticks: u64,
     /// The harness's CLOCK_MONOTONIC_RAW difference around the same block, in nanoseconds.
     pub outer_nanos: u64,
+    /// The payload's TSC difference over the run-in right before, which `outer_nanos` includes; 0 where there was none, and
+    /// at most 2³² − 1.
+    pub run_in_ticks: u32,
     /// What there is to remark.
     pub marks: Marks,
     /// Start of the block in nanoseconds since the run started.

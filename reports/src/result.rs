@@ -9,6 +9,12 @@ use vtax_scenarios::plan::{Bound, NetBackend, Unit};
 use crate::devices::Comparison;
 use crate::ledger::Ledger;
 use crate::record::HostFingerprint;
+use crate::stats::stalls::Stalls;
+use crate::stats::transitions::CarryOver;
+
+/// Version of the JSON results. Since 2 a cell's `ratio` is its throughput and `typical` its median block; before, `ratio`
+/// was the latter.
+pub const SCHEMA: u32 = 2;
 
 /// An estimate with its interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,9 +29,12 @@ pub struct Interval {
     pub confidence: f64,
 }
 
-/// One side's figures over all rounds that count, in the cell's unit.
+/// One side's figures over all rounds that count, in the cell's unit; with several vCPUs, per vCPU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SideSummary {
+    /// By work per time, stalls included: guest over native is the ratio (its inverse, where lower is better).
+    #[serde(default)]
+    pub mean: f64,
     /// Median over boots of the median over rounds.
     pub median: f64,
     /// Smallest boot median.
@@ -112,10 +121,18 @@ pub struct CellResult {
     pub native: Option<SideSummary>,
     /// Guest figures.
     pub guest: Option<SideSummary>,
-    /// Guest performance as a share of native: 1.0 is no loss, whatever the unit's direction.
+    /// Guest throughput as a share of native, all that happens in it included: 1.0 is no loss, whatever the unit's
+    /// direction.
     pub ratio: Option<Interval>,
-    /// The same ratio with the spoiled rounds left in: how much their treatment matters.
-    pub ratio_all_rounds: Option<Interval>,
+    /// The same of the typical (median) block.
+    #[serde(default)]
+    pub typical: Option<Interval>,
+    /// Blocks that take far longer than the others, on both sides.
+    #[serde(default)]
+    pub stalls: Option<Stalls>,
+    /// What taking turns costs a block of either side.
+    #[serde(default)]
+    pub carry_over: CarryOver,
     /// What one operation costs in the guest, where there is no ratio; in the cell's unit.
     #[serde(default)]
     pub cost: Option<Interval>,
@@ -226,7 +243,7 @@ pub struct Headline {
 /// All results of a run: the object that `--json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
-    /// [`crate::record::SCHEMA`].
+    /// [`SCHEMA`].
     pub schema: u32,
     /// The scenario's name.
     pub scenario: String,
@@ -249,4 +266,7 @@ pub struct Results {
     /// The experiments, in plan order.
     #[serde(default)]
     pub experiments: Vec<ExperimentResult>,
+    /// What taking turns costs a block of either side, over all cells that have a share of native, with confidence 99 %.
+    #[serde(default)]
+    pub carry_over: CarryOver,
 }

@@ -8,6 +8,7 @@ use statrs::distribution::{Beta, ContinuousCDF as _};
 use crate::record::HostFingerprint;
 use crate::result::Interval;
 use crate::stats::median;
+use crate::stats::transitions::CarryOver;
 
 /// Confidence of the intervals on rates.
 const CONFIDENCE: f64 = 0.95;
@@ -15,11 +16,35 @@ const CONFIDENCE: f64 = 0.95;
 /// A slowdown counts as one that the host can show where it is found at least this often.
 const SHOWN: f64 = 0.95;
 
+/// Stalls that are planted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlantedStalls {
+    /// Of so many blocks, one stalls, at random.
+    pub one_in: u32,
+    /// How many times as long as the others it takes.
+    pub times: f64,
+}
+
+impl fmt::Display for PlantedStalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "1 in {} × {}", self.one_in, self.times)
+    }
+}
+
 /// One trial: the guest against itself, with or without a planted slowdown.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Share of extra work that was planted; 0 for an A/A trial.
+    /// Share of extra work that was planted in every block; 0 for an A/A trial and where stalls are planted.
     pub planted: f64,
+    /// The stalls that were planted.
+    #[serde(default)]
+    pub stalls: Option<PlantedStalls>,
+    /// Whether the guest was found to stumble.
+    #[serde(default)]
+    pub stumbles: bool,
+    /// What taking turns was found to cost.
+    #[serde(default)]
+    pub carry_over: CarryOver,
     /// What was measured: performance with it as a share of performance without. `None` where the time ended before
     /// two boots counted: then nothing was found.
     pub ratio: Option<Interval>,
@@ -46,7 +71,8 @@ impl Trial {
     /// The true ratio: a block with `planted` more work takes that much longer.
     #[must_use]
     pub fn truth(&self) -> f64 {
-        1.0 / (1.0 + self.planted)
+        let of_stalls = |it: PlantedStalls| (it.times - 1.0) / f64::from(it.one_in);
+        1.0 / (1.0 + self.planted + self.stalls.map_or(0.0, of_stalls))
     }
 
     /// Whether the interval contains the truth; no interval says nothing wrong.
@@ -59,7 +85,10 @@ impl Trial {
 
 impl fmt::Display for Trial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "planted {:.1} %: ", 100.0 * self.planted)?;
+        match self.stalls {
+            Some(stalls) => write!(f, "planted stalls, {stalls}: ")?,
+            None => write!(f, "planted {:.1} %: ", 100.0 * self.planted)?,
+        }
         match self.ratio {
             Some(ratio) => write!(
                 f,
@@ -70,7 +99,12 @@ impl fmt::Display for Trial {
             )?,
             None => f.write_str("no result")?,
         }
-        write!(f, " from {} boots in {:.1} s", self.boots, self.seconds)
+        let stumbles = if self.stumbles { ", stumbles" } else { "" };
+        write!(
+            f,
+            "{stumbles} from {} boots in {:.1} s",
+            self.boots, self.seconds
+        )
     }
 }
 
@@ -122,9 +156,12 @@ impl Rate {
 /// All trials with the same planted slowdown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Level {
-    /// The planted share of extra work; 0 for A/A.
+    /// The planted share of extra work; 0 for A/A and where stalls are planted.
     pub planted: f64,
-    /// How often there was an alarm: for A/A a false one, else the slowdown was found.
+    /// The planted stalls.
+    #[serde(default)]
+    pub stalls: Option<PlantedStalls>,
+    /// How often there was an alarm: for A/A a false one, else the slowdown, or the stalls, were found.
     pub alarms: Rate,
     /// How often the interval contained the truth.
     pub covered: Rate,
@@ -147,8 +184,14 @@ pub struct Selftest {
     pub payload_sha256: String,
     /// Whether it was cut short.
     pub interrupted: bool,
-    /// By planted slowdown, ascending; A/A first.
+    /// By planted slowdown, ascending, A/A first; then by planted stalls.
     pub levels: Vec<Level>,
+    /// How often the guest was said to stumble where no stalls were planted.
+    #[serde(default)]
+    pub false_stumbles: Option<Rate>,
+    /// How often taking turns was said to cost something, with confidence 99 %.
+    #[serde(default)]
+    pub carry_over: Option<Rate>,
     /// The smallest planted slowdown that was found in at least 95 % of its trials, together with all larger ones.
     pub smallest_shown: Option<f64>,
     /// The result in one sentence.
@@ -166,15 +209,29 @@ impl Selftest {
         interrupted: bool,
         trials: Vec<Trial>,
     ) -> Self {
-        let mut planted: Vec<f64> = trials.iter().map(|trial| trial.planted).collect();
-        planted.sort_by(f64::total_cmp);
-        planted.dedup();
-        let levels: Vec<Level> = planted
+        let order = |trial: &Trial| {
+            let stalls = trial.stalls.map(|it| it.one_in);
+            (stalls, trial.planted.to_bits())
+        };
+        let mut kinds: Vec<(f64, Option<PlantedStalls>)> = Vec::new();
+        let mut sorted = trials.clone();
+        sorted.sort_by_key(order);
+        sorted.dedup_by_key(|trial| order(trial));
+        kinds.extend(sorted.iter().map(|trial| (trial.planted, trial.stalls)));
+        let levels: Vec<Level> = kinds
             .into_iter()
-            .filter_map(|planted| level(planted, &trials))
+            .filter_map(|(planted, stalls)| level(planted, stalls, &trials))
             .collect();
+        let rate = |of: &dyn Fn(&Trial) -> bool, among: &dyn Fn(&Trial) -> bool| {
+            let among: Vec<&Trial> = trials.iter().filter(|trial| among(trial)).collect();
+            let hits = among.iter().filter(|trial| of(trial)).count();
+            Rate::new(u32::try_from(hits).ok()?, u32::try_from(among.len()).ok()?)
+        };
+        let false_stumbles = rate(&|trial| trial.stumbles, &|trial| trial.stalls.is_none());
+        let carry_over = rate(&|trial| trial.carry_over.shows(), &|_| true);
         let smallest_shown = levels
             .iter()
+            .filter(|level| level.stalls.is_none())
             .rev()
             .take_while(|level| level.planted > 0.0 && level.alarms.share.value >= SHOWN)
             .last()
@@ -186,16 +243,18 @@ impl Selftest {
             payload_sha256,
             interrupted,
             levels,
+            false_stumbles,
+            carry_over,
             smallest_shown,
             trials,
         }
     }
 }
 
-fn level(planted: f64, trials: &[Trial]) -> Option<Level> {
+fn level(planted: f64, stalls: Option<PlantedStalls>, trials: &[Trial]) -> Option<Level> {
     let trials: Vec<&Trial> = trials
         .iter()
-        .filter(|trial| trial.planted.total_cmp(&planted).is_eq())
+        .filter(|trial| trial.planted.total_cmp(&planted).is_eq() && trial.stalls == stalls)
         .collect();
     let all = u32::try_from(trials.len()).ok()?;
     let count = |what: fn(&Trial) -> bool| {
@@ -210,7 +269,10 @@ fn level(planted: f64, trials: &[Trial]) -> Option<Level> {
         .collect();
     Some(Level {
         planted,
-        alarms: count(if planted > 0.0 {
+        stalls,
+        alarms: count(if stalls.is_some() {
+            |trial| trial.stumbles
+        } else if planted > 0.0 {
             Trial::finds
         } else {
             Trial::alarms
@@ -232,13 +294,24 @@ fn sentence(levels: &[Level], smallest: Option<f64>) -> String {
         None => "This host showed none of the planted slowdowns reliably: it is too busy, or too few trials were made"
             .to_owned(),
     };
-    match levels.first().filter(|level| level.planted <= 0.0) {
+    let nothing = |level: &&Level| level.planted <= 0.0 && level.stalls.is_none();
+    let mut sentence = match levels.iter().find(nothing) {
         Some(nothing) => format!(
             "{found}; where nothing was planted, {} of {} trials raised a false alarm.",
             nothing.alarms.hits, nothing.alarms.trials
         ),
         None => format!("{found}."),
+    };
+    for (level, stalls) in levels
+        .iter()
+        .filter_map(|level| Some((level, level.stalls?)))
+    {
+        sentence += &format!(
+            " Stalls of one block in {} that take {} times as long were found in {} of {} trials.",
+            stalls.one_in, stalls.times, level.alarms.hits, level.alarms.trials
+        );
     }
+    sentence
 }
 
 #[cfg(test)]
@@ -248,6 +321,9 @@ mod tests {
     fn trial(planted: f64, value: f64, half_width: f64) -> Trial {
         Trial {
             planted,
+            stalls: None,
+            stumbles: false,
+            carry_over: CarryOver::default(),
             ratio: Some(Interval {
                 value,
                 low: value - half_width,
@@ -307,6 +383,46 @@ mod tests {
             (1, 2)
         );
         assert_eq!(test.smallest_shown, None);
+    }
+
+    #[test]
+    fn planted_stalls_are_found_where_the_guest_is_said_to_stumble() {
+        let stalls = Some(PlantedStalls {
+            one_in: 10,
+            times: 1.5,
+        });
+        let stumbling = Trial {
+            stalls,
+            stumbles: true,
+            ..trial(0.0, 0.952, 0.02)
+        };
+        assert!((stumbling.truth() - 1.0 / 1.05).abs() < 1e-12);
+        let missed = Trial {
+            stumbles: false,
+            ..stumbling
+        };
+        let falsely = Trial {
+            stumbles: true,
+            ..trial(0.0, 1.0, 0.01)
+        };
+        let test = Selftest::new(
+            HostFingerprint::default(),
+            String::new(),
+            false,
+            vec![stumbling, missed, falsely, trial(0.01, 0.99, 0.005)],
+        );
+        let level = &test.levels[2];
+        assert_eq!(
+            (level.stalls, level.alarms.hits, level.alarms.trials),
+            (stalls, 1, 2)
+        );
+        let falsely = test.false_stumbles.unwrap();
+        assert_eq!((falsely.hits, falsely.trials), (1, 2));
+        assert!(
+            test.sentence.contains("one block in 10"),
+            "{}",
+            test.sentence
+        );
     }
 
     #[test]

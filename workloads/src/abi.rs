@@ -4,7 +4,7 @@
 use crate::Latencies;
 
 /// Changes whenever the layout of [`Mailbox`] or [`Header`] or the meaning of a field changes.
-pub const ABI_VERSION: u64 = 1;
+pub const ABI_VERSION: u64 = 2;
 
 /// `"VTAXBARE"`: the first eight bytes of [`Header`].
 pub const HEADER_MAGIC: u64 = u64::from_le_bytes(*b"VTAXBARE");
@@ -129,6 +129,9 @@ pub struct Mailbox {
     pub arena_len: u64,
     /// Units of work to do in a [`Op::Run`].
     pub iterations: u64,
+    /// Units of work to do right before those, neither timed nor accounted, so that caches, TLBs and predictors are as the
+    /// work itself leaves them. Of code that both sides share alone.
+    pub run_in: u64,
     /// Further units of work that are timed but not accounted: a planted slowdown (`vtax selftest`). Normally 0.
     pub planted: u64,
     /// The workload's parameters, in the order of [`crate::Workload::params`].
@@ -140,6 +143,8 @@ pub struct Mailbox {
     pub status: u64,
     /// The workload's checksum; for [`Op::Identity`] the hash of the code.
     pub checksum: u64,
+    /// TSC before the run-in.
+    pub tsc_begin: u64,
     /// TSC before the work.
     pub tsc_start: u64,
     /// TSC after the work.

@@ -74,6 +74,7 @@ pub fn timed<E>(
     let checksum = work(&mut latencies)?;
     let end = tsc();
     mailbox.checksum = checksum;
+    mailbox.tsc_begin = start;
     mailbox.tsc_start = start;
     mailbox.tsc_end = end;
     Ok(())
@@ -92,13 +93,19 @@ unsafe fn run(mailbox: &mut Mailbox) -> Option<()> {
     let (workload, params) = accept(mailbox)?;
     let (_, run) = shared(workload)?;
     let (iterations, planted, seed) = (mailbox.iterations, mailbox.planted, mailbox.seed);
-    if iterations.max(planted) > (workload.max_iterations)(&params) {
+    let run_in = mailbox.run_in;
+    if iterations.max(planted).max(run_in) > (workload.max_iterations)(&params) {
         return None;
     }
     // SAFETY: the caller vouches for the arena, and `accept` found it long enough.
     let arena = unsafe { arena(mailbox, (workload.footprint)(&params)) };
 
     let mut latencies = mailbox.recorder();
+    let begin = tsc();
+    if run_in > 0 {
+        black_box(run(arena, &params, run_in, seed, &mut latencies));
+        latencies.rewind(Default::default());
+    }
     let start = tsc();
     let checksum = run(arena, &params, iterations, seed, &mut latencies);
     let accounted = latencies.mark();
@@ -109,6 +116,7 @@ unsafe fn run(mailbox: &mut Mailbox) -> Option<()> {
     latencies.rewind(accounted);
 
     mailbox.checksum = checksum;
+    mailbox.tsc_begin = begin;
     mailbox.tsc_start = start;
     mailbox.tsc_end = end;
     Some(())

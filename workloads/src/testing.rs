@@ -56,6 +56,7 @@ pub(crate) fn empty_mailbox() -> Box<Mailbox> {
         arena: 0,
         arena_len: 0,
         iterations: 0,
+        run_in: 0,
         planted: 0,
         params: [0; MAX_PARAMS],
         seed: 0,

@@ -59,6 +59,7 @@ pub fn start(image: &Image, first: First) -> anyhow::Result<Start> {
         arena: RAM_BASE + layout::arena(MIN_MEMORY_BYTES, 1, 0),
         arena_len: arena_bytes(MIN_MEMORY_BYTES, 1),
         iterations: 1,
+        run_in: 0,
         planted: 0,
         params: vtax_workloads::default_params(entry),
         seed: 1,

@@ -35,12 +35,8 @@ pub fn interval(rig: &Rig, cell: &Cell, seed: u64, time: Duration) -> anyhow::Re
         known = Some(outcome.known);
         boots.push(boot_value(&outcome.samples, Question::Ratio));
     }
-    let series = Series::new(&boots, cell.measure.pilot_boots);
-    eprintln!(
-        "vtax: {} boots of {} count",
-        series.boots.len(),
-        boots.len()
-    );
+    let series = Series::new(boots, cell.measure.pilot_boots);
+    eprintln!("vtax: {} boots count", series.boots.len());
     let control = series.control().context("too few boots count")?;
     Ok(control.interval(CONFIDENCE))
 }

@@ -41,6 +41,7 @@ pub fn interval(rig: &Rig, cell: &Cell, time: Duration) -> anyhow::Result<Interv
             arena: RAM_BASE + layout::arena(guest.memory, guest.vcpus, 0),
             arena_len: arena_bytes(guest.memory, guest.vcpus),
             iterations,
+            run_in: 0,
             planted: 0,
             params: cell.workload.params,
             seed: 1,

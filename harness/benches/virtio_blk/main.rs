@@ -120,6 +120,7 @@ fn read(cpu: &mut dyn Executor, mailbox: Mailbox<'_>) -> anyhow::Result<Figures>
             arena: RAM_BASE + layout::arena(MEMORY, 1, 0),
             arena_len: arena_bytes(MEMORY, 1),
             iterations,
+            run_in: 0,
             planted: 0,
             params,
             seed: 1,

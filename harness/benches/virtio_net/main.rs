@@ -115,6 +115,7 @@ fn exchange(bytes: u64, cpu: &mut dyn Executor, mailbox: Mailbox<'_>) -> anyhow:
             arena: RAM_BASE + layout::arena(MEMORY, 1, 0),
             arena_len: arena_bytes(MEMORY, 1),
             iterations,
+            run_in: 0,
             planted: 0,
             params,
             seed: 1,

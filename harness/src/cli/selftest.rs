@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use vtax_reports::selftest::{Level, Selftest};
+use vtax_reports::selftest::{Level, Rate, Selftest};
 
 use super::exit::{self, Failure};
 use super::run::{alone_on_a_tidy_host, duration, stop_on_signals};
 use crate::progress::Talk;
-use crate::selftest::{LEVELS, Options, SelftestError, selftest};
+use crate::selftest::{LEVELS, Options, STALLS, SelftestError, selftest};
 
 #[derive(Debug, Args)]
 pub struct SelftestArgs {
@@ -35,7 +35,7 @@ pub fn run(args: &SelftestArgs, talk: Talk) -> Result<ExitCode, Failure> {
     let stop = stop_on_signals()?;
     let _alone = alone_on_a_tidy_host(talk)?;
     let bar = ProgressBar::with_draw_target(
-        Some(u64::from(args.trials) * LEVELS.len() as u64),
+        Some(u64::from(args.trials) * (LEVELS.len() + STALLS.len()) as u64),
         match talk {
             Talk::Bar => ProgressDrawTarget::stderr(),
             Talk::Quiet | Talk::Verbose => ProgressDrawTarget::hidden(),
@@ -48,6 +48,7 @@ pub fn run(args: &SelftestArgs, talk: Talk) -> Result<ExitCode, Failure> {
     bar.tick();
     let options = Options {
         levels: &LEVELS,
+        stalls: &STALLS,
         trials: args.trials,
         patience: Duration::from_nanos(args.patience),
         seed: args.seed,
@@ -86,10 +87,11 @@ fn failure(error: SelftestError) -> Failure {
 
 fn table(result: &Selftest) -> String {
     let mut text = String::from(
-        "planted     alarms                     truth covered   interval    time per trial (longest)\n",
+        "planted       alarms                     truth covered   interval    time per trial (longest)\n",
     );
     for Level {
         planted,
+        stalls,
         alarms,
         covered,
         median_seconds,
@@ -97,17 +99,17 @@ fn table(result: &Selftest) -> String {
         median_half_width,
     } in &result.levels
     {
-        let planted = if *planted > 0.0 {
-            format!("{:.1} %", 100.0 * planted)
-        } else {
-            "nothing".to_owned()
+        let planted = match stalls {
+            Some(stalls) => stalls.to_string(),
+            None if *planted > 0.0 => format!("{:.1} %", 100.0 * planted),
+            None => "nothing".to_owned(),
         };
         let interval =
             median_half_width.map_or("–".to_owned(), |half| format!("±{:.2} %", 100.0 * half));
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{planted:<10}  {:>3} of {:<3} [{:>3.0} %, {:>3.0} %]  {:>3} of {:<3}      {interval:<10}  {median_seconds:.1} s ({longest_seconds:.1} s)",
+            "{planted:<12}  {:>3} of {:<3} [{:>3.0} %, {:>3.0} %]  {:>3} of {:<3}      {interval:<10}  {median_seconds:.1} s ({longest_seconds:.1} s)",
             alarms.hits,
             alarms.trials,
             100.0 * alarms.share.low,
@@ -117,5 +119,16 @@ fn table(result: &Selftest) -> String {
         );
     }
     let _ = writeln!(text, "\n{}", result.sentence);
+    for (what, rate) in [
+        (
+            "Stalls were seen where none were planted",
+            result.false_stumbles,
+        ),
+        ("Taking turns was seen to cost something", result.carry_over),
+    ] {
+        if let Some(Rate { hits, trials, .. }) = rate {
+            let _ = writeln!(text, "{what} in {hits} of {trials} trials.");
+        }
+    }
     text
 }

@@ -127,6 +127,7 @@ fn one(
             arena: RAM_BASE + layout::arena(memory, 1, 0),
             arena_len: 0,
             iterations: 0,
+            run_in: 0,
             planted: 0,
             params: [0; MAX_PARAMS],
             seed: 0,

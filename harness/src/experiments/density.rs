@@ -32,7 +32,7 @@ const PERIOD_NANOS: u64 = 100_000_000;
 const HOLDING: Duration = Duration::from_millis(2);
 /// Losses that are looked for.
 const LEVELS: [(&str, f64); 2] = [("guests-3", 0.03), ("guests-10", 0.10)];
-/// Where two numbers of guests in a row cost this much no more are added: one stretch that the host spoiled is not enough.
+/// Where two numbers of guests in a row cost this much no more are added: one stretch that the host disturbed is not enough.
 const ENOUGH: f64 = 0.15;
 /// Keeps the moments at which guests go on apart from other random choices.
 const MOMENT_STREAM: u64 = 23;

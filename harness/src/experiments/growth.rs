@@ -166,6 +166,7 @@ impl Plan {
             arena: RAM_BASE + self.arena(vcpu),
             arena_len: arena_len.min(WATCHED_BYTES),
             iterations: 0,
+            run_in: 0,
             planted: 0,
             params,
             seed: 0,

@@ -28,6 +28,8 @@ pub struct Request {
     pub arena_len: u64,
     /// Units of work.
     pub iterations: u64,
+    /// Units of work right before those, not timed.
+    pub run_in: u64,
     /// Units of work that are not accounted.
     pub planted: u64,
     /// The workload's parameters.
@@ -43,6 +45,8 @@ pub struct Answer {
     pub checksum: u64,
     /// TSC ticks between start and end of the work.
     pub ticks: u64,
+    /// TSC ticks of the run-in before it.
+    pub run_in_ticks: u64,
     /// Where the payload runs ([`Op::Identity`]).
     pub code_address: u64,
     /// Single latencies in ticks.
@@ -122,6 +126,7 @@ impl<'a> Mailbox<'a> {
         set(offset_of!(abi::Mailbox, arena), request.arena);
         set(offset_of!(abi::Mailbox, arena_len), request.arena_len);
         set(offset_of!(abi::Mailbox, iterations), request.iterations);
+        set(offset_of!(abi::Mailbox, run_in), request.run_in);
         set(offset_of!(abi::Mailbox, planted), request.planted);
         set(offset_of!(abi::Mailbox, seed), request.seed);
         set(offset_of!(abi::Mailbox, status), Status::Pending as u64);
@@ -155,6 +160,7 @@ impl<'a> Mailbox<'a> {
                 arena: word(offset_of!(abi::Mailbox, arena)),
                 arena_len: word(offset_of!(abi::Mailbox, arena_len)),
                 iterations: word(offset_of!(abi::Mailbox, iterations)),
+                run_in: word(offset_of!(abi::Mailbox, run_in)),
                 planted: word(offset_of!(abi::Mailbox, planted)),
                 params,
                 seed: word(offset_of!(abi::Mailbox, seed)),
@@ -181,6 +187,7 @@ impl<'a> Mailbox<'a> {
         }
         for (at, value) in [
             (offset_of!(abi::Mailbox, checksum), checksum),
+            (offset_of!(abi::Mailbox, tsc_begin), 0),
             (offset_of!(abi::Mailbox, tsc_start), 0),
             (offset_of!(abi::Mailbox, tsc_end), ticks),
             (
@@ -216,13 +223,15 @@ impl<'a> Mailbox<'a> {
             .min(LATENCY_SLOTS);
         let mut bytes = vec![0; len * size_of::<u32>()];
         self.ram.read_bytes(self.offset + HEAD as u64, &mut bytes)?;
-        let (start, end) = (
+        let (begin, start, end) = (
+            word(offset_of!(abi::Mailbox, tsc_begin))?,
             word(offset_of!(abi::Mailbox, tsc_start))?,
             word(offset_of!(abi::Mailbox, tsc_end))?,
         );
         Ok(Answer {
             checksum,
             ticks: end.wrapping_sub(start),
+            run_in_ticks: start.wrapping_sub(begin),
             code_address: word(offset_of!(abi::Mailbox, code_address))?,
             latencies: bytes
                 .as_chunks()

@@ -149,6 +149,7 @@ impl SmallGuest<'_> {
             arena: RAM_BASE + layout::arena(MIN_MEMORY_BYTES, 1, 0),
             arena_len: arena_bytes(MIN_MEMORY_BYTES, 1),
             iterations,
+            run_in: 0,
             planted: 0,
             params,
             seed: 0,

@@ -34,7 +34,7 @@ use super::tsc::now_raw_nanos;
 
 /// A block that lost a larger share of its time than this is marked. It is below half of the smallest slowdown that
 /// `vtax selftest` plants (0.5 %), and above what timer ticks cost.
-const SPOILING_SHARE: f64 = 0.002;
+const DISTURBING_SHARE: f64 = 0.002;
 
 /// Most that one reading of `/proc/stat` may take. The kernel sums over all CPUs and interrupts for it: a few
 /// microseconds on a small host, milliseconds on a host with hundreds of CPUs.
@@ -261,21 +261,22 @@ impl Disturbance {
         }
     }
 
-    /// The marks of the block: MIGRATION for another CPU; PREEMPTED for an involuntary switch, or a run delay above
-    /// 0.2 % of the block; STEAL for a tick of steal, or missing time above 0.2 % of the block.
+    /// The marks of the block, by the time that it lost: PREEMPTED for a run delay above 0.2 % of it, STEAL for missing time
+    /// above 0.2 % of it; MIGRATION for another CPU. Where the kernel does not say how long, an involuntary switch and a
+    /// tick of steal stand for it. A kernel worker that had the CPU for some microseconds marks nothing.
     #[must_use]
     pub fn marks(&self) -> Marks {
-        let spoils = |nanos: Option<u64>| {
-            nanos.is_some_and(|nanos| nanos as f64 > SPOILING_SHARE * self.wall_nanos as f64)
+        let lost = |nanos: Option<u64>, else_by_count: bool| {
+            nanos.map_or(else_by_count, |nanos| {
+                nanos as f64 > DISTURBING_SHARE * self.wall_nanos as f64
+            })
         };
-        let stolen = self.steal_ticks.is_some_and(|ticks| ticks > 0);
+        let ticked = self.steal_ticks.is_some_and(|ticks| ticks > 0);
+        let switched = self.involuntary_switches > 0;
         [
             (self.migrated, Marks::MIGRATION),
-            (
-                self.involuntary_switches > 0 || spoils(self.run_delay_nanos),
-                Marks::PREEMPTED,
-            ),
-            (stolen || spoils(self.missing_nanos), Marks::STEAL),
+            (lost(self.run_delay_nanos, switched), Marks::PREEMPTED),
+            (lost(self.missing_nanos, ticked), Marks::STEAL),
         ]
         .into_iter()
         .filter(|&(applies, _)| applies)

@@ -53,9 +53,10 @@ fn each_disturbance_has_its_mark() {
     let end = Snapshot { cpu: 0, ..quiet() };
     assert_eq!(marks(end), Marks::MIGRATION);
 
+    // Switched away for no time that counts.
     let mut end = quiet();
     end.usage.involuntary += 1;
-    assert_eq!(marks(end), Marks::PREEMPTED);
+    assert_eq!(marks(end), Marks::CLEAN);
 
     // 0.3 % of the block on the run queue.
     let end = Snapshot {
@@ -72,11 +73,29 @@ fn each_disturbance_has_its_mark() {
     };
     assert_eq!(marks(end), Marks::STEAL);
 
+    // A tick of which the thread's own time knows nothing went to something else.
     let end = Snapshot {
         steal_ticks: Some(4),
         ..quiet()
     };
-    assert_eq!(marks(end), Marks::STEAL);
+    assert_eq!(marks(end), Marks::CLEAN);
+}
+
+#[test]
+fn where_the_kernel_does_not_say_how_long_counts_stand_for_it() {
+    let mut end = Snapshot {
+        run_delay_nanos: None,
+        ..quiet()
+    };
+    assert_eq!(marks(end), Marks::CLEAN);
+    end.usage.involuntary += 1;
+    assert_eq!(marks(end), Marks::PREEMPTED);
+    let ticked = Snapshot {
+        run_delay_nanos: None,
+        steal_ticks: Some(4),
+        ..quiet()
+    };
+    assert_eq!(marks(ticked), Marks::STEAL);
 }
 
 #[test]

@@ -65,7 +65,8 @@ impl Stopwatch {
             marks = marks.union(Marks::INTERRUPTED);
         }
         let entry = if in_guest { self.bound.entry_nanos } else { 0 };
-        if self.clocks_disagree(answer.ticks, outer_nanos, entry) {
+        let inner = answer.run_in_ticks.wrapping_add(answer.ticks);
+        if self.clocks_disagree(inner, outer_nanos, entry) {
             marks = marks.union(Marks::CLOCK);
         }
         Ok(Block {
@@ -79,6 +80,7 @@ impl Stopwatch {
                 cpu: u16::try_from(disturbance.cpu).unwrap_or(u16::MAX),
                 iterations: request.iterations,
                 ticks: answer.ticks,
+                run_in_ticks: u32::try_from(answer.run_in_ticks).unwrap_or(u32::MAX),
                 outer_nanos,
                 marks,
                 at_nanos: start.wrapping_sub(self.run_start),

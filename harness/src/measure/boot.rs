@@ -343,6 +343,7 @@ fn one(
                 run_start: rig.run_start,
             },
             shared,
+            blocks: 0,
         }
         .run(&rig.image)
     })

@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use vtax_reports::selftest::PlantedStalls;
+
 use crate::host::affinity::{AffinityError, Pinned};
 use crate::host::cpu_time::thread_cpu_nanos;
+use crate::whole::whole;
 
 /// How long a rival sleeps at a time: short beside a block, so that each block meets its share.
 const REST: Duration = Duration::from_micros(500);
@@ -21,6 +24,8 @@ pub enum Planted<'a> {
     Nothing,
     /// This share of extra, unaccounted work.
     Work(f64),
+    /// Extra, unaccounted work in some blocks.
+    Stalls(PlantedStalls),
     /// This many port exits in every block, in its timed part.
     Exits(u64),
     /// A thread that wants the vCPU's CPU.
@@ -28,6 +33,18 @@ pub enum Planted<'a> {
 }
 
 impl<'a> Planted<'a> {
+    /// Extra, unaccounted work of a block of `iterations`; which blocks stall is drawn from `seed`, which is the block's own.
+    pub(super) fn work(&self, iterations: u64, seed: u64) -> u64 {
+        let extra = |share: f64| whole((iterations as f64 * share).round());
+        match self {
+            Self::Work(share) => extra(*share),
+            Self::Stalls(stalls) if seed.is_multiple_of(u64::from(stalls.one_in)) => {
+                extra(stalls.times - 1.0)
+            }
+            Self::Stalls(_) | Self::Nothing | Self::Exits(_) | Self::Rival(_) => 0,
+        }
+    }
+
     /// Lets the rival loose, where there is one, for as long as the answer lives.
     pub(super) fn compete(&self) -> Option<Competing<'a>> {
         match self {
@@ -131,6 +148,21 @@ impl Drop for Competing<'_> {
 mod tests {
     use super::*;
     use crate::host::affinity::allowed_cpus;
+    use vtax_scenarios::order::child_seed;
+
+    #[test]
+    fn as_many_blocks_stall_as_are_planted() {
+        let stalls = Planted::Stalls(PlantedStalls {
+            one_in: 10,
+            times: 1.5,
+        });
+        let work: Vec<u64> = (0..10_000)
+            .map(|block| stalls.work(1000, child_seed(1, &[block])))
+            .collect();
+        let stalled = work.iter().filter(|&&extra| extra == 500).count();
+        assert!((900..1100).contains(&stalled), "{stalled}");
+        assert!(work.iter().all(|extra| [0, 500].contains(extra)));
+    }
 
     /// Whether it gets its share depends on the machine's load; that it rests otherwise does not.
     #[test]

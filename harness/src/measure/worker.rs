@@ -27,7 +27,6 @@ use crate::host::net::Network;
 use crate::host::tsc::rdtsc_fenced;
 use crate::twin::TwinCpu;
 use crate::twin::partner::Partner;
-use crate::whole::whole;
 
 /// Warm-up passes; a boot that is still getting faster then is measured all the same, and says so.
 pub const MAX_WARM_UP: usize = 8;
@@ -37,6 +36,9 @@ const WARM_UP_PART: u64 = 4;
 
 /// A side has settled when its last block is at most this much faster than its best before.
 const SETTLED: f64 = 0.98;
+
+/// Keeps the seeds of what is planted apart from them.
+const PLANT_STREAM: u64 = 17;
 
 /// Keeps the workloads' seeds apart from the plan's other random choices.
 const WORKLOAD_STREAM: u64 = 16;
@@ -99,6 +101,8 @@ pub struct Worker<'a> {
     pub stopwatch: Stopwatch,
     /// The other vCPUs.
     pub shared: &'a Shared,
+    /// The guest's blocks so far.
+    pub blocks: u64,
 }
 
 /// What a vCPU's thread brings back.
@@ -338,16 +342,15 @@ impl Worker<'_> {
     fn block(&mut self, side: Side, iterations: u64) -> Result<Block, BootError> {
         self.prepare(side)?;
         let mut request = self.request(Op::Run, iterations, self.arena_of(side));
+        request.run_in = self.run_in(iterations);
         if side == Side::Guest {
-            match self.spec.planted {
-                Planted::Work(share) => {
-                    request.planted = whole((iterations as f64 * share).round())
-                }
-                Planted::Exits(exits) => {
-                    request.op = Op::RunAndExit;
-                    request.planted = exits;
-                }
-                Planted::Nothing | Planted::Rival(_) => {}
+            self.blocks += 1;
+            let planted = self.spec.planted;
+            let place = [PLANT_STREAM, self.spec.boot.into(), self.blocks];
+            request.planted = planted.work(iterations, child_seed(self.spec.seed, &place));
+            if let Planted::Exits(exits) = planted {
+                request.op = Op::RunAndExit;
+                request.planted = exits;
             }
         }
         self.shared.meeting.meet()?;
@@ -460,6 +463,22 @@ impl Worker<'_> {
         Ok(self.mailbox.take()?)
     }
 
+    /// How much of the work goes before the timed part of a block.
+    fn run_in(&self, iterations: u64) -> u64 {
+        let shared = matches!(self.workload.body, Body::Shared { .. });
+        // A page can be touched for the first time but once.
+        let again = self.workload.prepare == Prepare::Nothing;
+        let permille: u64 = std::env::var("VTAX_RUN_IN")
+            .ok()
+            .and_then(|x| x.parse().ok())
+            .unwrap_or(250);
+        if shared && again {
+            iterations * permille / 1000
+        } else {
+            0
+        }
+    }
+
     fn request(&self, op: Op, iterations: u64, arena: Arena<'_>) -> Request {
         Request {
             op,
@@ -467,6 +486,7 @@ impl Worker<'_> {
             arena: arena.ram.address() + arena.offset,
             arena_len: arena.len,
             iterations,
+            run_in: 0,
             planted: 0,
             params: self.spec.cell.workload.params,
             seed: self.workload_seed(),

@@ -317,6 +317,7 @@ impl AtWork<'_> {
             arena,
             arena_len,
             iterations,
+            run_in: 0,
             planted: 0,
             params: job.map_or([0; MAX_PARAMS], |job| job.params),
             seed: self.seed,

@@ -280,6 +280,7 @@ mod tests {
             arena: 0,
             arena_len: 0,
             iterations: 100,
+            run_in: 0,
             planted: 0,
             params,
             seed: 3,

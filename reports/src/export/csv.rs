@@ -3,8 +3,9 @@
 use super::ExportError;
 use crate::ledger::Ledger;
 use crate::result::{CellResult, Direction, Interval, Results, SideSummary, Verdict};
+use crate::stats::stalls::Stalls;
 
-const COLUMNS: [&str; 48] = [
+const COLUMNS: [&str; 58] = [
     "id",
     "scenario",
     "label",
@@ -12,18 +13,28 @@ const COLUMNS: [&str; 48] = [
     "workload",
     "unit",
     "direction",
+    "native_mean",
     "native_median",
     "native_min",
     "native_max",
+    "guest_mean",
     "guest_median",
     "guest_min",
     "guest_max",
     "ratio",
     "ratio_low",
     "ratio_high",
-    "ratio_all_rounds",
-    "ratio_all_rounds_low",
-    "ratio_all_rounds_high",
+    "typical",
+    "typical_low",
+    "typical_high",
+    "stumbles",
+    "guest_stalls",
+    "guest_blocks",
+    "native_stalls",
+    "native_blocks",
+    "stalls_cost",
+    "stalls_cost_low",
+    "stalls_cost_high",
     "cost",
     "cost_low",
     "cost_high",
@@ -88,13 +99,10 @@ fn row(cell: &CellResult) -> Vec<String> {
     ];
     row.extend(side(cell.native.as_ref()));
     row.extend(side(cell.guest.as_ref()));
-    for interval in [
-        cell.ratio,
-        cell.ratio_all_rounds,
-        cell.cost,
-        cell.cost_ticks,
-        cell.control,
-    ] {
+    row.extend(ends(cell.ratio));
+    row.extend(ends(cell.typical));
+    row.extend(stalls(cell.stalls.as_ref()));
+    for interval in [cell.cost, cell.cost_ticks, cell.control] {
         row.extend(ends(interval));
     }
     row.extend([
@@ -141,8 +149,24 @@ fn account(ledger: Option<&Ledger>) -> Vec<String> {
     fields
 }
 
-fn side(side: Option<&SideSummary>) -> [String; 3] {
+/// How the guest stumbles.
+fn stalls(stalls: Option<&Stalls>) -> [String; 8] {
+    let counts = |of: fn(&Stalls) -> u64| stalls.map(|it| of(it).to_string()).unwrap_or_default();
     [
+        stalls.map(|it| it.stumbles.to_string()).unwrap_or_default(),
+        counts(|it| it.guest),
+        counts(|it| it.guest_blocks),
+        counts(|it| it.native),
+        counts(|it| it.native_blocks),
+        optional(stalls.map(|it| it.cost)),
+        optional(stalls.map(|it| it.cost_low)),
+        optional(stalls.map(|it| it.cost_high)),
+    ]
+}
+
+fn side(side: Option<&SideSummary>) -> [String; 4] {
+    [
+        optional(side.map(|side| side.mean)),
         optional(side.map(|side| side.median)),
         optional(side.map(|side| side.min)),
         optional(side.map(|side| side.max)),

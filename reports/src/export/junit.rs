@@ -72,8 +72,8 @@ fn test_case(cell: &CellResult, threshold: f64) -> TestCase {
         let noise = cell.noise_floor.map(floor).unwrap_or_default();
         case.set_system_out(format!(
             "native {} {unit}, guest {} {unit}, ratio {}, noise floor {noise}, {} boots, {} rounds",
-            figure(native.median),
-            figure(guest.median),
+            figure(native.mean),
+            figure(guest.mean),
             percent_interval(ratio, threshold),
             cell.boots,
             cell.rounds,

@@ -25,7 +25,7 @@ pub(super) fn document(results: &Results) -> String {
     for cell in &results.cells {
         let value = |side: &Option<crate::result::SideSummary>| {
             side.as_ref().map_or(NONE.to_owned(), |side| {
-                format!("{} {}", figure(side.median), literal(&cell.unit))
+                format!("{} {}", figure(side.mean), literal(&cell.unit))
             })
         };
         let _infallible = writeln!(

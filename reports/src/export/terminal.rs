@@ -5,7 +5,7 @@ use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, LineStyle, Table,
 };
 
-use super::figures::{NONE, Outcome, cost, figure, floor, percent_interval, quantity};
+use super::figures::{NONE, Outcome, cost, figure, floor, percent_interval, quantity, share};
 use crate::claims::{Line, Suite};
 use crate::result::{CellResult, Results, SideSummary, Verdict};
 
@@ -17,7 +17,15 @@ const ROOMY: u16 = 110;
 pub fn table(results: &Results, width: u16, colours: bool) -> String {
     let roomy = width >= ROOMY;
     let titles: &[&str] = if roomy {
-        &["cell", "native", "guest", "ratio", "noise floor", "verdict"]
+        &[
+            "cell",
+            "native",
+            "guest",
+            "ratio",
+            "typical",
+            "noise floor",
+            "verdict",
+        ]
     } else {
         &["cell, native → guest", "ratio", "noise floor", "verdict"]
     };
@@ -132,7 +140,7 @@ fn verdict(outcome: Outcome) -> Cell {
 fn row(cell: &CellResult, roomy: bool, threshold: f64) -> Vec<Cell> {
     let value = |side: &Option<SideSummary>| {
         side.as_ref()
-            .map_or(NONE.to_owned(), |side| figure(side.median))
+            .map_or(NONE.to_owned(), |side| figure(side.mean))
     };
     let (native, guest) = (value(&cell.native), value(&cell.guest));
     let label = printable(&cell.label);
@@ -157,12 +165,17 @@ fn row(cell: &CellResult, roomy: bool, threshold: f64) -> Vec<Cell> {
         vec![Cell::new(label)]
     };
     let outcome = Outcome::of(cell);
+    row.push(Cell::new(match (&cell.ratio, &cell.cost) {
+        (Some(ratio), _) => percent_interval(ratio, threshold),
+        (None, Some(of)) => cost(of, &cell.unit),
+        (None, None) => NONE.to_owned(),
+    }));
+    if roomy {
+        row.push(Cell::new(
+            (cell.typical.as_ref()).map_or(NONE.to_owned(), |it| share(it, threshold)),
+        ));
+    }
     row.extend([
-        Cell::new(match (&cell.ratio, &cell.cost) {
-            (Some(ratio), _) => percent_interval(ratio, threshold),
-            (None, Some(of)) => cost(of, &cell.unit),
-            (None, None) => NONE.to_owned(),
-        }),
         Cell::new(cell.noise_floor.map_or(NONE.to_owned(), floor)),
         verdict(outcome),
     ]);

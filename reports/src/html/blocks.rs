@@ -19,7 +19,7 @@ const MOST: usize = 24;
 const OPEN: usize = 6;
 /// Stretches per side; each shows its lowest and highest block.
 const STRETCHES: usize = 120;
-/// Most marked blocks (void, spoiled) of one series.
+/// Most marked blocks (void, disturbed) of one series.
 const MOST_MARKED: usize = 100;
 /// Most boots with a band and a table row of their own; beyond it neighbours share one.
 const MOST_BANDS: usize = 60;
@@ -50,7 +50,7 @@ pub(super) struct Series<'a> {
     pub note: String,
 }
 
-/// A void or spoiled block.
+/// A void or disturbed block.
 pub(super) struct Marked {
     pub class: &'static str,
     pub x: String,
@@ -151,7 +151,7 @@ impl<'a> Series<'a> {
             badge: Badge::of(cell),
             words: format!(
                 "Blocks of {} in the order measured, native and guest, as a share of the native median; \
-                 {} blocks in {} boots, {} of them void or spoiled",
+                 {} blocks in {} boots, {} of them void or disturbed",
                 cell.label,
                 blocks.len(),
                 boots(&blocks),
@@ -276,8 +276,10 @@ fn dots<'s>(blocks: impl Iterator<Item = Block<'s>>, length: usize, x: Axis, y: 
 const fn class(marks: Marks) -> Option<&'static str> {
     if marks.is_void() {
         Some("void")
-    } else if marks.is_spoiled() {
-        Some("spoiled")
+    } else if marks.intersects(Marks::WARMUP) {
+        None
+    } else if marks.is_disturbed() {
+        Some("disturbed")
     } else {
         None
     }
@@ -425,6 +427,7 @@ mod tests {
                     _ => 1_000_000 + index % 7 * 1000,
                 },
                 outer_nanos: 0,
+                run_in_ticks: 0,
                 marks: Marks::CLEAN,
                 at_nanos: 0,
             })

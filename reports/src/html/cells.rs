@@ -1,7 +1,7 @@
 //! The table of all cells.
 
 use super::noise::left_out;
-use super::words::{Badge, ends, median, reason, share};
+use super::words::{Badge, ends, mean, reason, share};
 use crate::export::figures::{NONE, cost, floor};
 use crate::result::{CellResult, Results};
 
@@ -13,6 +13,8 @@ pub(super) struct Row<'a> {
     pub share: String,
     pub share_key: String,
     pub ends: String,
+    pub typical: String,
+    pub typical_key: String,
     pub native: String,
     pub guest: String,
     pub unit: &'a str,
@@ -47,8 +49,10 @@ impl<'a> Row<'a> {
             },
             share_key: key(cell.ratio.map(|ratio| ratio.value)),
             ends: ends(cell.ratio.as_ref(), threshold),
-            native: median(cell.native.as_ref()),
-            guest: median(cell.guest.as_ref()),
+            typical: share(cell.typical.as_ref(), threshold),
+            typical_key: key(cell.typical.map(|typical| typical.value)),
+            native: mean(cell.native.as_ref()),
+            guest: mean(cell.guest.as_ref()),
             unit: &cell.unit,
             floor: cell.noise_floor.map_or(NONE.to_owned(), floor),
             floor_key: key(cell.noise_floor),

@@ -163,9 +163,9 @@ impl Figure {
         let cpu = cpu.map(|cpu| format!("CPU {} per operation", nanos(cpu.value)));
         // A time per operation is its own rate.
         let per_second = (cell.direction == Direction::Lower && cell.unit.starts_with("ns"))
-            .then(|| format!("{} per second", figure(1e9 / side.median)));
+            .then(|| format!("{} per second", figure(1e9 / side.mean)));
         Self {
-            rate: format!("{} {}", figure(side.median), cell.unit),
+            rate: format!("{} {}", figure(side.mean), cell.unit),
             more: per_second.into_iter().chain(p99).chain(cpu).collect(),
         }
     }

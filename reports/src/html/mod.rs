@@ -24,6 +24,7 @@ mod noise;
 mod plan;
 mod quantiles;
 mod scale;
+mod stalls;
 mod words;
 
 use askama::Template;
@@ -56,6 +57,7 @@ struct Page<'a> {
     curves: curves::Curves<'a>,
     matrix: matrix::Matrix<'a>,
     account: ledger::Account<'a>,
+    stumbles: stalls::Stumbles<'a>,
     devices: devices::Devices,
     experiments: experiments::Experiments,
     quantiles: quantiles::Quantiles<'a>,
@@ -81,6 +83,7 @@ pub fn render(run: &Run, results: &Results) -> Result<String, HtmlError> {
         curves: curves::Curves::new(run, results),
         matrix: matrix::Matrix::new(results),
         account: ledger::Account::new(run, results),
+        stumbles: stalls::Stumbles::new(results),
         devices: devices::Devices::new(run, results),
         experiments: experiments::Experiments::new(run, results),
         quantiles: quantiles::Quantiles::new(results),

@@ -36,8 +36,8 @@ pub(super) struct Row<'a> {
     pub control_ends: String,
     pub share: String,
     pub share_ends: String,
-    pub all_rounds: String,
-    pub all_rounds_ends: String,
+    pub typical: String,
+    pub typical_ends: String,
     pub rounds: u32,
     pub left_out: String,
 }
@@ -80,8 +80,8 @@ impl<'a> Noise<'a> {
                     control_ends: ends(cell.control.as_ref(), 1.0),
                     share: share(cell.ratio.as_ref(), threshold),
                     share_ends: ends(cell.ratio.as_ref(), threshold),
-                    all_rounds: share(cell.ratio_all_rounds.as_ref(), threshold),
-                    all_rounds_ends: ends(cell.ratio_all_rounds.as_ref(), threshold),
+                    typical: share(cell.typical.as_ref(), threshold),
+                    typical_ends: ends(cell.typical.as_ref(), threshold),
                     rounds: cell.rounds,
                     left_out: left_out(cell),
                 })
@@ -100,12 +100,6 @@ impl<'a> Reason<'a> {
             "checksum" => ("the work's checksum is not the reference's", "void"),
             "interrupted" => ("a signal interrupted the block", "void"),
             "empty" => ("no work was done, or no time passed", "void"),
-            "migration" => ("the thread changed its CPU", "spoiled"),
-            "preempted" => ("the kernel gave the CPU to another task", "spoiled"),
-            "steal" => (
-                "the hypervisor under this host took the CPU away",
-                "spoiled",
-            ),
             "incomplete" => ("the round lacks a side", "round left out"),
             "paired" => (
                 "nothing wrong but with another block of its round",

@@ -54,9 +54,9 @@ pub(super) fn ends(ratio: Option<&Interval>, threshold: f64) -> String {
     ratio.map_or(String::new(), |ratio| words::ends(ratio, threshold))
 }
 
-/// The median to four digits, or a dash.
-pub(super) fn median(side: Option<&SideSummary>) -> String {
-    side.map_or(NONE.to_owned(), |side| figure(side.median))
+/// Work per time on a side to four digits, or a dash.
+pub(super) fn mean(side: Option<&SideSummary>) -> String {
+    side.map_or(NONE.to_owned(), |side| figure(side.mean))
 }
 
 /// `95 %`.

@@ -41,7 +41,11 @@ impl BootAccount {
                     &mut native
                 };
                 side.nanos += sample.ticks as f64 * nanos_per_tick;
-                side.iterations += sample.iterations as f64;
+                let iterations = sample.iterations as f64;
+                side.iterations += iterations;
+                // What is counted is counted over the run-in too.
+                let run_in = f64::from(sample.run_in_ticks) / sample.ticks as f64;
+                side.counted += iterations * (1.0 + run_in);
             }
         }
         let rows: Vec<&CounterRow> = counters.iter().filter(|row| counts(row.round)).collect();
@@ -58,9 +62,9 @@ impl BootAccount {
                 }
                 let events = cause.events(&row.counts)?;
                 more += if is_guest(row.side) {
-                    events / guest.iterations
+                    events / guest.counted
                 } else {
-                    -events / native.iterations
+                    -events / native.counted
                 };
             }
             Some(more)
@@ -81,8 +85,8 @@ impl BootAccount {
                 .sum()
         };
         Some(Self {
-            guest_cpu_nanos: cpu_of(true).map(|nanos| nanos / guest.iterations),
-            native_cpu_nanos: cpu_of(false).map(|nanos| nanos / native.iterations),
+            guest_cpu_nanos: cpu_of(true).map(|nanos| nanos / guest.counted),
+            native_cpu_nanos: cpu_of(false).map(|nanos| nanos / native.counted),
             guest_nanos: guest.nanos / guest.iterations,
             native_nanos: native.nanos / native.iterations,
             events: Cause::ALL.iter().map(events).collect(),
@@ -100,6 +104,8 @@ impl BootAccount {
 struct Work {
     nanos: f64,
     iterations: f64,
+    /// Units of work over which events are counted.
+    counted: f64,
 }
 
 fn is_guest(side: Side) -> bool {

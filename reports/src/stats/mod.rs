@@ -1,23 +1,28 @@
 //! The statistics of a run, from blocks to intervals.
 //!
 //! ```text
-//! blocks ──boot──► one value per boot ──series, stein──► LogMean per cell ──mean──► LogMean of the headline
-//!                  (paired, median)     (two-stage rule)                   (Welch–Satterthwaite)
+//! blocks ──boot──► rounds of a boot ──series──► Throughput per cell ──combined──► Throughput of the headline
+//!                                     (stein: how many boots; throughput: noise and stalls)
 //! ```
 //!
-//! Everything happens on natural logarithms of time per iteration: a ratio becomes a difference, and native over
+//! Times are added up on the linear scale, over all boots, and ratios are reckoned with as natural logarithms: native over
 //! guest is exactly the negative of guest over native. `reports/STATISTICS.md` describes the method and holds the
 //! simulated coverage.
 
 pub mod boot;
 pub mod crossing;
 pub mod events;
+pub mod excess;
 pub mod mean;
 pub mod quantiles;
 pub mod series;
+pub mod stalls;
 pub mod stein;
+pub mod throughput;
+pub mod transitions;
+pub mod unequal;
 
-use statrs::distribution::{ContinuousCDF, StudentsT};
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 /// Two-sided critical value of Student's t: `degrees_of_freedom` above 0, `confidence` between 0 and 1.
 ///
@@ -27,6 +32,11 @@ pub fn student_t(degrees_of_freedom: f64, confidence: f64) -> f64 {
     StudentsT::new(0.0, 1.0, degrees_of_freedom).map_or(f64::INFINITY, |distribution| {
         distribution.inverse_cdf(0.5 + confidence / 2.0)
     })
+}
+
+/// The standard normal distribution's quantile at `probability`, between 0 and 1.
+fn normal_quantile(probability: f64) -> f64 {
+    Normal::standard().inverse_cdf(probability)
 }
 
 /// The median of `values`, which get sorted; `None` where there are none.

@@ -74,6 +74,20 @@ pub fn interval(all: &[f64], pilot_len: usize, confidence: f64) -> Option<Interv
     estimate(all, pilot_len).map(|mean| mean.interval(confidence))
 }
 
+/// The logarithm of the mean of positive `values`, with the error that their spread gives it; `None` with fewer than two,
+/// and where the mean has no logarithm.
+///
+/// The mean of the logarithms would be that of a typical value: a burst in one of ten would all but vanish in it.
+#[must_use]
+pub fn log_of_mean(values: &[f64]) -> Option<LogMean> {
+    let linear = estimate(values, values.len())?;
+    (linear.mean > 0.0 && linear.mean.is_finite()).then(|| LogMean {
+        mean: linear.mean.ln(),
+        standard_error: linear.standard_error / linear.mean,
+        ..linear
+    })
+}
+
 /// Mean and unbiased variance of at least two values.
 fn mean_and_variance(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
@@ -83,7 +97,7 @@ fn mean_and_variance(values: &[f64]) -> (f64, f64) {
 }
 
 /// The next whole number; what does not fit, and what is no number, is `u32::MAX`.
-fn saturating_ceil(value: f64) -> u32 {
+pub(super) fn saturating_ceil(value: f64) -> u32 {
     if value <= f64::from(u32::MAX) {
         // In range after the comparison, and never negative: a variance times a square.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -104,6 +118,18 @@ mod tests {
         (0..10)
             .map(|i| if i % 2 == 0 { scale } else { -scale })
             .collect()
+    }
+
+    #[test]
+    fn a_burst_in_one_of_ten_values_is_in_their_mean() {
+        let mut values = [1.0; 10];
+        values[3] = 11.0;
+        let mean = log_of_mean(&values).unwrap();
+        assert!((mean.mean.exp() - 2.0).abs() < 1e-12);
+        // sd = √10, of 2 by √10.
+        assert!((mean.standard_error - 0.5).abs() < 1e-12);
+        assert_eq!(log_of_mean(&[1.0]), None);
+        assert_eq!(log_of_mean(&[0.0, 0.0]), None);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::path::Path;
 use super::{StoreError, side_name, side_named, whole_lines};
 use crate::record::{Marks, Sample};
 
-/// The columns of schema 1. `inner_nanos` is `ticks` in nanoseconds, for readers other than vtax.
-const COLUMNS: [&str; 13] = [
+/// The columns. `inner_nanos` is `ticks` in nanoseconds, for readers other than vtax. Runs before there were run-ins have
+/// not the last.
+const COLUMNS: [&str; 14] = [
     "cell",
     "boot",
     "round",
@@ -22,6 +23,7 @@ const COLUMNS: [&str; 13] = [
     "outer_nanos",
     "at_nanos",
     "marks",
+    "run_in_ticks",
 ];
 
 /// The first line.
@@ -43,6 +45,7 @@ pub(super) fn format(text: &mut Vec<u8>, samples: &[Sample], nanos_per_tick: f64
             ticks,
             outer_nanos,
             at_nanos,
+            run_in_ticks,
             ..
         } = sample;
         let side = side_name(sample.side);
@@ -62,7 +65,7 @@ pub(super) fn format(text: &mut Vec<u8>, samples: &[Sample], nanos_per_tick: f64
             text.push(b'+');
             text.extend_from_slice(name);
         }
-        text.push(b'\n');
+        writeln!(text, ",{run_in_ticks}").expect("a vector takes every write");
     }
 }
 
@@ -87,7 +90,8 @@ pub(super) fn read(path: &Path, notes: &mut Vec<String>) -> Result<Vec<Sample>, 
     let header = rows
         .byte_headers()
         .map_err(|error| damaged(1, error.to_string()))?;
-    if header != COLUMNS.as_slice() {
+    let (_, before_run_ins) = COLUMNS.split_last().unwrap_or((&"", &[]));
+    if header != COLUMNS.as_slice() && header != before_run_ins {
         return Err(damaged(
             1,
             format!("the columns are not {}", COLUMNS.join(",")),
@@ -149,6 +153,7 @@ fn parse(row: &csv::ByteRecord) -> Option<Sample> {
         outer_nanos: number(&row[10])?,
         at_nanos: number(&row[11])?,
         marks: marks(&row[12])?,
+        run_in_ticks: row.get(13).map_or(Some(0), number)?,
     })
 }
 

@@ -9,7 +9,7 @@ use super::{Judgement, Measured, outlook, position, words};
 use crate::record::{NotMeasured, RunRecord};
 use crate::result::{ExperimentResult, Headline, Interval, Verdict};
 use crate::stats::boot::Question;
-use crate::stats::mean::{LogMean, combine};
+use crate::stats::throughput::Throughput;
 
 /// A cell that decides, and its own verdict.
 type Judged<'a> = (&'a Measured<'a>, &'a Judgement);
@@ -80,10 +80,10 @@ fn over_cells<'a>(
             cells.sort_in(judged);
         }
     }
-    let parts: Vec<LogMean> = cells.tested.iter().filter_map(credited).collect();
+    let parts: Vec<Throughput> = cells.tested.iter().filter_map(credited).collect();
     let confidence = |judged: &Judged<'_>| judged.0.cell.measure.confidence;
     let confidence = cells.tested.iter().map(confidence).fold(0.0, f64::max);
-    let mean = combine(&parts);
+    let mean = Throughput::combined(&parts);
     let ratio = mean.map(|mean| mean.interval(confidence));
     let (verdict, sentence) = match mean.zip(ratio) {
         None => cells.without_ratio(claim.ratio, work),
@@ -125,16 +125,8 @@ pub(super) fn nested(record: &RunRecord) -> String {
 }
 
 /// The cell's ratio as far as it is believed.
-fn credited((measured, judgement): &Judged<'_>) -> Option<LogMean> {
-    let ratio = measured.ratio?;
-    Some(LogMean {
-        mean: if judgement.anomaly.is_some() {
-            ratio.mean.min(0.0)
-        } else {
-            ratio.mean
-        },
-        ..ratio
-    })
+fn credited((measured, judgement): &Judged<'_>) -> Option<Throughput> {
+    measured.ratio.filter(|_| judgement.anomaly.is_none())
 }
 
 /// The labels of some cells; the first three stand for many.
@@ -179,7 +171,13 @@ impl<'a> Deciding<'a> {
     }
 
     /// `99.6 % of native [99.2, 100.0]: the 97 % claim holds`, without the full stop.
-    fn found(&self, mean: &LogMean, ratio: &Interval, threshold: f64, verdict: Verdict) -> String {
+    fn found(
+        &self,
+        mean: &Throughput,
+        ratio: &Interval,
+        threshold: f64,
+        verdict: Verdict,
+    ) -> String {
         let ending = match verdict {
             Verdict::Holds => "holds".to_owned(),
             Verdict::Refuted => "is refuted".to_owned(),
@@ -197,7 +195,7 @@ impl<'a> Deciding<'a> {
         )
     }
 
-    fn why_undecided(&self, mean: &LogMean, ratio: &Interval, threshold: f64) -> String {
+    fn why_undecided(&self, mean: &Throughput, ratio: &Interval, threshold: f64) -> String {
         if self.is_incomplete() {
             let missing = self.failed.len() + self.unfinished.len();
             format!("lacking a result of {}", words::count(missing, "cell"))

@@ -20,8 +20,11 @@ use vtax_workloads::Family;
 use crate::devices::is_on_disk;
 use crate::record::NotMeasured;
 use crate::result::{Interval, Verdict};
+use crate::stats::boot::Blocks;
 use crate::stats::boot::Question;
-use crate::stats::mean::LogMean;
+use crate::stats::stalls::{EXCLUDED_WITH, Stalls};
+use crate::stats::throughput::Throughput;
+use crate::stats::unequal::chance_of_void;
 
 /// More measuring time than this is no advice any more: the host does not stay the same for so long.
 pub const REASONABLE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -37,9 +40,13 @@ pub struct Measured<'a> {
     pub question: Question,
     /// Guest performance as a share of native, or for the other questions the inverse of the cost in ticks; `None` with
     /// fewer than two boots that count.
-    pub ratio: Option<LogMean>,
+    pub ratio: Option<Throughput>,
     /// Native against native.
-    pub control: Option<LogMean>,
+    pub control: Option<Throughput>,
+    /// How the guest stumbles; `None` where nothing is compared with native.
+    pub stalls: Option<&'a Stalls>,
+    /// Blocks on the host and in the guest.
+    pub blocks: [Blocks; 2],
     /// How strongly its boots follow each other, where that is no chance.
     pub serial_correlation: Option<f64>,
     /// Boots that count.
@@ -55,7 +62,7 @@ pub struct Measured<'a> {
 }
 
 impl Measured<'_> {
-    fn interval(&self, mean: Option<LogMean>) -> Option<Interval> {
+    fn interval(&self, mean: Option<Throughput>) -> Option<Interval> {
         mean.map(|mean| mean.interval(self.cell.measure.confidence))
     }
 }
@@ -118,7 +125,7 @@ pub fn judge(
     }
     let anomaly = (ratio.low > 1.0 + noise_floor.unwrap_or(0.0))
         .then(|| anomaly(measured.cell, nested_under));
-    let (verdict, mut reason) = match &anomaly {
+    let (mut verdict, mut reason) = match &anomaly {
         Some(_) => (
             Verdict::Undecided,
             format!(
@@ -128,6 +135,15 @@ pub fn judge(
         ),
         None => against(&ratio, &mean, threshold, measured.time),
     };
+    if let (Verdict::Holds | Verdict::Refuted, Some(why)) = (verdict, unequal(measured)) {
+        (verdict, reason) = (Verdict::Undecided, why);
+    }
+    if let Some(stalls) = measured.stalls {
+        reason += &stumbling(stalls);
+        if verdict == Verdict::Holds {
+            reason += &limit(stalls);
+        }
+    }
     if let Some(control) = control.filter(|control| control.low > 1.0 || control.high < 1.0) {
         reason += &format!(
             " Native against native gives {} % and misses 100: the cell disagrees with itself, as about one in {:.0} \
@@ -143,6 +159,53 @@ pub fn judge(
         anomaly,
         noise_floor,
     }
+}
+
+/// Shares of void blocks that are less likely than this where the sides are alike are unequal.
+const UNEQUAL: f64 = 0.05;
+
+/// Why void blocks leave the cell undecided, where they do: one side's may hide what the other's do not.
+fn unequal(measured: &Measured<'_>) -> Option<String> {
+    let [native, guest] = measured.blocks;
+    (chance_of_void(native, guest) < UNEQUAL).then(|| {
+        format!(
+            "The sides have unequal shares of void blocks, which may hide stalls: {} of {} in the guest, {} of {} on the host.",
+            guest.void, guest.all, native.void, native.all
+        )
+    })
+}
+
+/// How the guest stumbles, a sentence with a space before it; empty where it does not.
+fn stumbling(stalls: &Stalls) -> String {
+    if !stalls.stumbles {
+        return String::new();
+    }
+    let lengths = stalls
+        .excess_nanos
+        .map_or_else(String::new, |[half, _, longest]| {
+            format!(
+                ", half of them by {} or more, the longest by {}",
+                words::nanos(half),
+                words::nanos(longest)
+            )
+        });
+    format!(
+        " The guest stumbles: {} of {} stalled{lengths}, which costs {} % of its throughput [{}, {}].",
+        stalls.guest,
+        words::count(words::at_most(stalls.guest_blocks), "block"),
+        words::percent(stalls.cost),
+        words::percent(stalls.cost_low),
+        words::percent(stalls.cost_high),
+    )
+}
+
+/// What a verdict that holds cannot know, a sentence with a space before it.
+fn limit(stalls: &Stalls) -> String {
+    format!(
+        " Stalls of any length more often than every {} are excluded with {:.0} %; rarer ones are not.",
+        words::nanos(stalls.excluded_nanos),
+        100.0 * EXCLUDED_WITH
+    )
 }
 
 /// Whether the cell's disk has no device behind it.
@@ -170,7 +233,7 @@ fn remarks(measured: &Measured<'_>) -> String {
     let dropped = measured.boots_measured.saturating_sub(measured.boots);
     if dropped > 0 {
         remarks += &format!(
-            " {dropped} of {} left out as void or disturbed.",
+            " {dropped} of {} left out as void.",
             words::count(measured.boots_measured, "boot")
         );
     }
@@ -184,7 +247,12 @@ pub fn noise_floor(control: &Interval) -> f64 {
 }
 
 /// Where the interval lies, and what follows.
-fn against(ratio: &Interval, mean: &LogMean, threshold: f64, time: Duration) -> (Verdict, String) {
+fn against(
+    ratio: &Interval,
+    mean: &Throughput,
+    threshold: f64,
+    time: Duration,
+) -> (Verdict, String) {
     let ends = words::ends(ratio, threshold);
     let limit = words::threshold(threshold);
     let verdict = position(ratio, threshold);
@@ -212,9 +280,11 @@ pub(crate) fn position(ratio: &Interval, threshold: f64) -> Verdict {
 
 /// How much more time would decide, after `time` did not: enough boots that the half-width falls below the distance
 /// between estimate and threshold, should the estimate stay where it is.
-fn outlook(mean: &LogMean, confidence: f64, threshold: f64, time: Duration) -> String {
-    let distance = (mean.mean - threshold.ln()).abs();
-    time_to_decide(mean.half_width(confidence), distance, time)
+fn outlook(mean: &Throughput, confidence: f64, threshold: f64, time: Duration) -> String {
+    let above = mean.mean() > threshold.ln();
+    let (reach_below, reach_above) = mean.distances(confidence);
+    let reach = if above { reach_below } else { reach_above };
+    time_to_decide(reach, (mean.mean() - threshold.ln()).abs(), time)
 }
 
 /// How much more time brings a half-width that shrinks with the root of time down to `distance`.

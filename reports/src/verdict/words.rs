@@ -118,6 +118,28 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// `40 µs`, `2.5 s`: two digits or more of a length of time.
+#[must_use]
+pub fn nanos(nanos: f64) -> String {
+    let (worth, name) = scale(Unit::Nanos, nanos);
+    let value = nanos / worth;
+    let decimals = usize::from(value < 9.95);
+    format!("{value:.decimals$}{name}")
+}
+
+/// `4.2`: a share in per cent, with two digits where it is small.
+#[must_use]
+pub fn percent(share: f64) -> String {
+    let percent = 100.0 * share;
+    let decimals = if percent.abs() < 0.995 { 2 } else { 1 };
+    format!("{percent:.decimals$}")
+}
+
+/// A count as far as this machine can hold it.
+pub(crate) fn at_most(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
 /// `1 cell`, `3 cells`.
 #[must_use]
 pub fn count(number: usize, thing: &str) -> String {

@@ -60,7 +60,7 @@ fn busy(host: &Host) -> Finding {
     HERE.limited(
         subject,
         found,
-        "intervals are wider: blocks that lose the CPU are marked as spoiled",
+        "intervals are wider: time that blocks wait for the CPU is part of every ratio",
     )
     .remedy("stop what else runs, or give vtax CPUs of its own (taskset, cpuset)")
 }
@@ -97,7 +97,7 @@ fn stolen(host: &Host) -> Finding {
     HERE.limited(
         subject,
         found,
-        "the hypervisor under this host takes its CPUs away at times; blocks where that shows are marked as spoiled",
+        "the hypervisor under this host takes its CPUs away at times; blocks where that shows are marked as disturbed",
     )
     .remedy("a host with dedicated CPUs")
 }
