@@ -64,6 +64,10 @@ impl Premise {
 pub(crate) fn rule(plan: &Plan) -> String {
     let claim = &plan.claim;
     match &claim.form {
+        Form::Share if plan.asks_of_settings() => format!(
+            "nothing is claimed. What each value of {} does to the guest is measured against the first, guest against guest.",
+            settings(plan)
+        ),
         Form::Share => {
             let each = if claim.each {
                 ", each workload by itself and all together"
@@ -102,6 +106,16 @@ pub(crate) fn rule(plan: &Plan) -> String {
         }
         Form::NotTestable(reason) => format!("not testable yet: {reason}"),
     }
+}
+
+/// The settings in which alone two cells of the plan differ, by their paths.
+fn settings(plan: &Plan) -> String {
+    let pairs = plan.setting_pairs();
+    let settings = plan.settings();
+    let of_pairs = settings.iter().enumerate();
+    let of_pairs = of_pairs.filter(|(place, _)| pairs.iter().any(|pair| pair.setting == *place));
+    let keys: Vec<String> = of_pairs.map(|(_, it)| it.key()).collect();
+    keys.join(" and of ")
 }
 
 /// What the claim needs of a host, in one sentence with a full stop; `None` where it needs nothing.
