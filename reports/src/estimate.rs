@@ -20,6 +20,7 @@ use crate::record::{Marks, NotMeasured, RunRecord, Sample, Side};
 use crate::result::{
     CellResult, Direction, ExperimentResult, Interval, LostFrames, Results, SideSummary,
 };
+use crate::settings;
 use crate::spans::{BootSamples, Spans};
 pub use crate::stats::{
     boot::{Boot, BootValue, Question, boot_value},
@@ -75,12 +76,14 @@ fn results(
         .collect();
     let nested_under = record.host.nested_under.as_deref();
     let cut_short = record.interrupted || record.finished.is_none();
+    let plan = &record.plan;
+    let claims_a_share = plan.claim.form == Form::Share && !plan.asks_of_settings();
     let judgements: Vec<Judgement> = measured
         .iter()
         .map(|measured| {
             let claim = &record.plan.claim;
             let judgement = verdict::judge(measured, claim.ratio, nested_under, cut_short);
-            verdict::aside(judgement, &claim.form, measured)
+            verdict::aside(judgement, claims_a_share, measured)
         })
         .collect();
     let compared: Vec<Compared<'_>> = record
@@ -95,8 +98,14 @@ fn results(
             latencies,
         })
         .collect();
+    let testable: Vec<Compared<'_>> = compared
+        .iter()
+        .filter(|it| !record.not_measured.contains_key(&it.cell.id))
+        .copied()
+        .collect();
+    let settings = settings::effects(plan, &testable);
     let headline = match &record.plan.claim.form {
-        Form::Share => verdict::headline(record, &measured, &judgements, &experiments),
+        Form::Share => verdict::headline(record, &measured, &judgements, &experiments, &settings),
         Form::Compare(compare) => verdict::compared(record, compare, &measured, &compared),
         Form::Metric(metric) => verdict::metric(record, metric, &experiments),
         Form::NotTestable(reason) => verdict::not_testable(record, reason),
@@ -106,12 +115,9 @@ fn results(
         .into_par_iter()
         .map(|(measured, digest, judgement)| digest.result(record, measured, judgement, latencies))
         .collect();
-    let compared: Vec<Compared<'_>> = compared
-        .into_iter()
-        .filter(|it| !record.not_measured.contains_key(&it.cell.id))
-        .collect();
     Results {
-        comparisons: devices::compare(&compared),
+        settings: settings.into_iter().map(|it| it.result).collect(),
+        comparisons: devices::compare(&testable),
         experiments,
         classes,
         schema: crate::record::SCHEMA,

@@ -11,6 +11,9 @@ use crate::result::{Finding, Results};
 use crate::store::Run;
 use crate::verdict::{parts, words};
 
+/// What three lines of large letters hold on a desk's screen.
+const LONG: usize = 130;
+
 /// What stands on top.
 pub(super) struct Head<'a> {
     pub scenario: &'a str,
@@ -20,6 +23,9 @@ pub(super) struct Head<'a> {
     pub version: &'a str,
     pub badge: Badge,
     pub sentence: String,
+    /// Whether the sentence takes smaller letters.
+    pub is_long: bool,
+    pub remarks: String,
     pub gauge: Option<Gauge>,
     pub counts: Vec<Count>,
     pub nested_under: Option<&'a str>,
@@ -68,14 +74,20 @@ impl<'a> Head<'a> {
             },
             version: &record.vtax_version,
             badge: Badge::new(Outcome::of_verdict(results.headline.verdict)),
-            // A line must not begin with a percent sign.
-            sentence: results.headline.sentence.replace(" %", "\u{a0}%"),
+            sentence: unbroken(&results.headline.sentence),
+            is_long: results.headline.sentence.chars().count() > LONG,
+            remarks: unbroken(&results.headline.remarks.join(" ")),
             gauge: gauge(results),
             counts: counts(results),
             nested_under: results.host.nested_under.as_deref(),
             notes,
         }
     }
+}
+
+/// With no line that begins with a percent sign.
+fn unbroken(text: &str) -> String {
+    text.replace(" %", "\u{a0}%")
 }
 
 fn gauge(results: &Results) -> Option<Gauge> {

@@ -24,6 +24,7 @@ mod noise;
 mod plan;
 mod quantiles;
 mod scale;
+mod settings;
 mod words;
 
 use askama::Template;
@@ -55,6 +56,7 @@ struct Page<'a> {
     forest: forest::Forest<'a>,
     curves: curves::Curves<'a>,
     matrix: matrix::Matrix<'a>,
+    settings: settings::Settings,
     account: ledger::Account<'a>,
     devices: devices::Devices,
     experiments: experiments::Experiments,
@@ -79,7 +81,8 @@ pub fn render(run: &Run, results: &Results) -> Result<String, HtmlError> {
         attention: attention::Attention::new(results),
         forest: forest::Forest::new(run, results),
         curves: curves::Curves::new(run, results),
-        matrix: matrix::Matrix::new(results),
+        matrix: matrix::Matrix::new(run, results),
+        settings: settings::Settings::new(results),
         account: ledger::Account::new(run, results),
         devices: devices::Devices::new(run, results),
         experiments: experiments::Experiments::new(run, results),

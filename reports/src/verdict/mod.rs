@@ -1,10 +1,13 @@
 //! Verdicts on a claim, for a cell and for the whole run. Four there are: *holds*, *refuted*, *undecided* and *not
 //! testable*, each with its reason in words.
 
+mod apart;
 mod bound;
 mod compared;
+mod deciding;
 mod headline;
 mod metric;
+mod settings;
 pub mod words;
 
 use std::time::Duration;
@@ -12,13 +15,14 @@ use std::time::Duration;
 pub use bound::shown;
 pub(crate) use bound::{aside, not_testable, parts};
 pub(crate) use compared::compared;
-pub use headline::{classes, headline};
+pub use headline::classes;
+pub(crate) use headline::headline;
 pub(crate) use metric::metric;
 use vtax_scenarios::plan::{Cell, DiskBacking};
 use vtax_workloads::Family;
 
 use crate::devices::is_on_disk;
-use crate::record::NotMeasured;
+use crate::record::{NotMeasured, RunRecord};
 use crate::result::{Interval, Verdict};
 use crate::stats::boot::Question;
 use crate::stats::mean::LogMean;
@@ -149,6 +153,14 @@ pub fn judge(
 fn is_memory_disk(cell: &Cell) -> bool {
     let disk = cell.guest.disk.as_ref();
     is_on_disk(cell) && disk.is_some_and(|disk| disk.backing == DiskBacking::Memory)
+}
+
+/// What a reader of a headline must know where the host is itself a guest.
+fn nested(record: &RunRecord) -> Option<String> {
+    let hypervisor = record.host.nested_under.as_ref()?;
+    Some(format!(
+        "Native here is itself a virtual machine under {hypervisor}."
+    ))
 }
 
 /// What a reader must know of the boots behind a result, each a sentence with a space before it.

@@ -6,6 +6,11 @@ use vtax_scenarios::plan::{Bound, Unit};
 
 use crate::result::Interval;
 
+/// Which guest was measured and by which VMM it ran, to begin a sentence with.
+pub(crate) const GUEST: &str = "a bare guest in ring 3 under vtax's own VMM";
+/// The same in brackets.
+pub(crate) const MEASURED: &str = "vtax's own VMM, bare guest in ring 3";
+
 /// How many decimals a percentage needs so that value and ends, as shown, lie on the same side of `threshold` as they
 /// do in truth; at least one, and below 1 % as many as two significant digits take.
 #[must_use]
@@ -123,6 +128,67 @@ pub fn duration(duration: Duration) -> String {
 pub fn count(number: usize, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {thing}{plural}")
+}
+
+/// From this factor on it is clearer than a change in percent.
+pub(crate) const MANIFOLD: f64 = 2.0;
+
+/// Whether a quotient shows a difference: 1 is outside of its interval.
+pub(crate) fn is_shown(ratio: &Interval) -> bool {
+    ratio.low > 1.0 || ratio.high < 1.0
+}
+
+/// A quotient as a change, and its interval: `−45 %` and `[−46, −44]`, `+8.7 %` and `[+8.0, +9.4]`, `3.1 ×` and `[3.0, 3.2]`; with
+/// as many decimals as it takes for a difference that is shown not to look like none.
+pub(crate) fn changed(ratio: &Interval) -> (String, String) {
+    if ratio.value >= MANIFOLD {
+        let ends = format!("[{:.1}, {:.1}]", ratio.low, ratio.high);
+        return (format!("{:.1} ×", ratio.value), ends);
+    }
+    let of = |value: f64| value - 1.0;
+    let change = Interval {
+        value: of(ratio.value),
+        low: of(ratio.low),
+        high: of(ratio.high),
+        ..*ratio
+    };
+    let decimals = change_decimals(&change);
+    let show = |change: f64| match minus(&format!("{:.decimals$}", 100.0 * change)) {
+        text if text.starts_with('−') || text.chars().all(|it| "0.".contains(it)) => text,
+        text => format!("+{text}"),
+    };
+    (
+        format!("{} %", show(change.value)),
+        format!("[{}, {}]", show(change.low), show(change.high)),
+    )
+}
+
+/// How many decimals a change of so many percent needs so that no end that is not 0 looks like it.
+pub(crate) fn change_decimals(change: &Interval) -> usize {
+    let least = usize::from(change.high - change.low < 0.02);
+    let either = [
+        (f64::MIN_POSITIVE, f64::INFINITY),
+        (f64::NEG_INFINITY, -f64::MIN_POSITIVE),
+    ];
+    let decimals = either.map(|bound| true_decimals(least, change, bound, 0.01));
+    decimals.into_iter().fold(least, usize::max).min(3)
+}
+
+/// A minus sign in the place of a hyphen, and none before a zero.
+pub(crate) fn minus(text: &str) -> String {
+    match text.strip_prefix('-') {
+        Some(rest) if rest.chars().all(|it| "0.".contains(it)) => rest.to_owned(),
+        Some(rest) => format!("−{rest}"),
+        None => text.to_owned(),
+    }
+}
+
+/// With a capital letter.
+pub(crate) fn capitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or(String::new(), |first| {
+        first.to_uppercase().chain(characters).collect()
+    })
 }
 
 #[cfg(test)]
