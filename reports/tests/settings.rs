@@ -172,13 +172,13 @@ fn a_setting_s_cost_is_told_though_native_pays_it_too() {
     assert_eq!(headline.verdict, Verdict::Cost, "neither held nor refuted");
     assert!(headline.ratio.is_none() && headline.finding.is_none());
     let sentence = &headline.sentence;
-    let start =
-        "With all vCPUs on CPU 0 a bare guest in ring 3 under vtax's own VMM loses 45.0 % [4";
+    let start = "With all vCPUs on CPU 0 the guest loses 45.0 % [4";
     assert!(sentence.starts_with(start), "{sentence}");
     for words in [
         "against each vCPU on its own CPU",
         "with floating vCPUs no difference is shown ([",
         "it keeps 99.",
+        " % of native (vtax's own VMM, bare guest in ring 3).",
     ] {
         assert!(sentence.contains(words), "{words}: {sentence}");
     }
@@ -212,9 +212,7 @@ fn what_is_within_the_noise_is_no_difference() {
     let results = planted(PINNING, 0.03, |_| 1.0).results();
     let sentence = &results.headline.sentence;
     assert!(
-        sentence.starts_with(
-            "No difference of a bare guest in ring 3 under vtax's own VMM by guest.pinning is shown"
-        ),
+        sentence.starts_with("No difference of the guest by guest.pinning is shown"),
         "{sentence}"
     );
     assert!(

@@ -74,7 +74,8 @@ impl<'a> Forest<'a> {
             clipped: rows.iter().any(|row| row.beyond_low || row.beyond_high),
             rows,
             more,
-            claimed: run.record.plan.claim.form == Form::Share,
+            claimed: run.record.plan.claim.form == Form::Share
+                && !run.record.plan.asks_of_settings(),
             ticks: axis
                 .ticks(6)
                 .into_iter()

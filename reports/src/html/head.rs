@@ -11,8 +11,8 @@ use crate::result::{Finding, Results};
 use crate::store::Run;
 use crate::verdict::{parts, words};
 
-/// What three lines of large letters hold on a desk's screen.
-const LONG: usize = 130;
+/// What three lines hold on a desk's screen, of large letters and of middle ones.
+const HELD: [(usize, &str); 2] = [(110, "large"), (150, "middle")];
 
 /// What stands on top.
 pub(super) struct Head<'a> {
@@ -23,8 +23,9 @@ pub(super) struct Head<'a> {
     pub version: &'a str,
     pub badge: Badge,
     pub sentence: String,
-    /// Whether the sentence takes smaller letters.
-    pub is_long: bool,
+    /// CSS class of its letters.
+    pub size: &'static str,
+    /// What else must be known of it; that the host is itself a guest has a place of its own.
     pub remarks: String,
     pub gauge: Option<Gauge>,
     pub counts: Vec<Count>,
@@ -75,14 +76,31 @@ impl<'a> Head<'a> {
             version: &record.vtax_version,
             badge: Badge::new(Outcome::of_verdict(results.headline.verdict)),
             sentence: unbroken(&results.headline.sentence),
-            is_long: results.headline.sentence.chars().count() > LONG,
-            remarks: unbroken(&results.headline.remarks.join(" ")),
+            size: size(&results.headline.sentence),
+            remarks: unbroken(&remarks(results)),
             gauge: gauge(results),
             counts: counts(results),
             nested_under: results.host.nested_under.as_deref(),
             notes,
         }
     }
+}
+
+/// The letters in which a sentence takes three lines at most.
+fn size(sentence: &str) -> &'static str {
+    let length = sentence.chars().count();
+    let fits = HELD.iter().find(|(most, _)| length <= *most);
+    fits.map_or("small", |(_, class)| class)
+}
+
+fn remarks(results: &Results) -> String {
+    let nested = results.host.nested_under.as_deref().map(words::nested);
+    let remarks = results.headline.remarks.iter();
+    let others: Vec<&str> = remarks
+        .filter(|it| Some(*it) != nested.as_ref())
+        .map(String::as_str)
+        .collect();
+    others.join(" ")
 }
 
 /// With no line that begins with a percent sign.

@@ -157,10 +157,7 @@ fn is_memory_disk(cell: &Cell) -> bool {
 
 /// What a reader of a headline must know where the host is itself a guest.
 fn nested(record: &RunRecord) -> Option<String> {
-    let hypervisor = record.host.nested_under.as_ref()?;
-    Some(format!(
-        "Native here is itself a virtual machine under {hypervisor}."
-    ))
+    record.host.nested_under.as_deref().map(words::nested)
 }
 
 /// What a reader must know of the boots behind a result, each a sentence with a space before it.

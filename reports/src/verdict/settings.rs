@@ -46,13 +46,14 @@ pub(super) fn headline(
                     format!("; under the same settings it keeps {range} of native")
                 }
             };
+            let guest = words::MEASURED;
             let verdict = if unmeasured.is_incomplete() {
                 Verdict::Undecided
             } else {
                 Verdict::Cost
             };
             let sentence = sentence.trim_end_matches('.');
-            (verdict, format!("{sentence}{kept}."))
+            (verdict, format!("{sentence}{kept} ({guest})."))
         }
         None => {
             let lacking = unmeasured
@@ -113,9 +114,16 @@ pub(super) fn sentence(effects: &[Effect], named: usize) -> Option<String> {
     shown.truncate(named);
     let mut clauses: Vec<String> = Vec::new();
     for (place, it) in shown.iter().enumerate() {
-        let subject = if place == 0 { words::GUEST } else { "it" };
+        let subject = if place == 0 { "the guest" } else { "it" };
         let with = format!("with {}", setting_words(it.key, it.value));
-        clauses.push(format!("{with} {subject} {}", change(it)));
+        // What several in a row are held against is said of the last.
+        let against = reference(it);
+        let next = shown.get(place + 1).map(|it| reference(it));
+        let against = match next.as_ref() == Some(&against) {
+            true => String::new(),
+            false => format!(" against {against}"),
+        };
+        clauses.push(format!("{with} {subject} {}{against}", change(it)));
     }
     if more > 0 {
         let verb = if more == 1 { "changes" } else { "change" };
@@ -127,8 +135,7 @@ pub(super) fn sentence(effects: &[Effect], named: usize) -> Option<String> {
     match (clauses.is_empty(), silent.as_slice()) {
         (_, []) => {}
         (true, silent) => clauses.push(format!(
-            "no difference of {} by {} is shown: {}",
-            words::GUEST,
+            "no difference of the guest by {} is shown: {}",
             keys(silent),
             widest(silent)
         )),
@@ -166,7 +173,7 @@ fn told(all: Vec<Combined<'_>>) -> Vec<Combined<'_>> {
     kept.map(|(it, _)| it).collect()
 }
 
-/// `loses 45 % [44, 46] against one-to-one`.
+/// `loses 45 % [44, 46]`.
 fn change(it: &Combined<'_>) -> String {
     let Interval { value, .. } = it.ratio;
     let rate = it.what == What::Rate;
@@ -188,7 +195,7 @@ fn change(it: &Combined<'_>) -> String {
             (false, false) => format!("has a median latency higher by {figure}"),
         }
     };
-    format!("{done}{apart} against {}", reference(it))
+    format!("{done}{apart}")
 }
 
 /// The value that others are held against, with its key where it would not be clear.

@@ -11,6 +11,11 @@ pub(crate) const GUEST: &str = "a bare guest in ring 3 under vtax's own VMM";
 /// The same in brackets.
 pub(crate) const MEASURED: &str = "vtax's own VMM, bare guest in ring 3";
 
+/// That the host is itself a guest.
+pub(crate) fn nested(hypervisor: &str) -> String {
+    format!("Native here is itself a virtual machine under {hypervisor}.")
+}
+
 /// How many decimals a percentage needs so that value and ends, as shown, lie on the same side of `threshold` as they
 /// do in truth; at least one, and below 1 % as many as two significant digits take.
 #[must_use]
