@@ -11,8 +11,8 @@ use crate::result::{Finding, Results};
 use crate::store::Run;
 use crate::verdict::{parts, words};
 
-/// What three lines hold on a desk's screen, of large letters and of middle ones.
-const HELD: [(usize, &str); 2] = [(110, "large"), (150, "middle")];
+/// What three lines hold on a desk's screen, from the largest letters down.
+const HELD: [(usize, &str); 3] = [(110, "large"), (150, "middle"), (220, "small")];
 
 /// What stands on top.
 pub(super) struct Head<'a> {
@@ -90,7 +90,7 @@ impl<'a> Head<'a> {
 fn size(sentence: &str) -> &'static str {
     let length = sentence.chars().count();
     let fits = HELD.iter().find(|(most, _)| length <= *most);
-    fits.map_or("small", |(_, class)| class)
+    fits.map_or("smallest", |(_, class)| class)
 }
 
 fn remarks(results: &Results) -> String {

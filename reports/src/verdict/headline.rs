@@ -16,6 +16,8 @@ use crate::stats::mean::{LogMean, combine};
 
 /// What settings may take of a sentence that is about a claim.
 const BESIDE_A_CLAIM: usize = 1;
+/// What a headline can hold beside its claim, in characters; more goes into a remark.
+const LONGEST: usize = 280;
 
 /// Judges the run.
 ///
@@ -41,7 +43,12 @@ pub(crate) fn headline(
     let judged = measured.iter().zip(judgements);
     let mut headline = over_cells(record, judged, experiments, &takes, (over.words(), false));
     if let Some(more) = settings::sentence(effects, BESIDE_A_CLAIM) {
-        headline.sentence = format!("{} {more}", headline.sentence);
+        let both = format!("{} {more}", headline.sentence);
+        if both.chars().count() <= LONGEST {
+            headline.sentence = both;
+        } else {
+            headline.remarks.insert(0, more);
+        }
     }
     headline
 }
