@@ -371,7 +371,7 @@ fn cells_of_several_kinds_decide_each_by_itself_and_have_no_mean() {
     assert_eq!((holds.verdict, holds.ratio), (Verdict::Holds, None));
     let start = "2 of 2 cells have a share of native, 98.";
     assert!(holds.sentence.starts_with(start), "{}", holds.sentence);
-    let end = "(vtax's own VMM, bare guest in ring 3). The 97 % claim holds: all 2 reach it.";
+    let end = "(vtax's own VMM, bare guest in ring 3). The 97 % claim holds: both reach it.";
     assert!(holds.sentence.ends_with(end), "{}", holds.sentence);
 
     // The geometric mean is above 97 %.
@@ -417,7 +417,7 @@ fn one_cell_among_many_that_is_barely_below_refutes_nothing() {
         });
     let (_, headline) = found.unwrap();
     let told =
-        "is undecided: 11 cells reach it, 1 is below it, which of 12 cells one may be by chance.";
+        "is undecided: 11 cells reach it, 1 is below it, as one of 12 cells may be by chance.";
     assert!(headline.sentence.contains(told), "{}", headline.sentence);
     let (_, headline) = barely(0.0001, 1);
     assert_eq!(headline.verdict, Verdict::Refuted, "{}", headline.sentence);

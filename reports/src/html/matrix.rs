@@ -123,11 +123,29 @@ impl<'a> Map<'a> {
             let effects = effects.filter(|it| it.key == key && it.cell == result.id);
             rows[place].1[column] = Field::new(result, &effects.collect::<Vec<_>>(), results);
         }
-        Self {
+        let mut map = Self {
             setting: key,
             columns,
             rows,
             more_rows,
+        };
+        map.leave_out_empty_columns();
+        map
+    }
+
+    /// A value that only cells without a partner have is none of the question.
+    fn leave_out_empty_columns(&mut self) {
+        let is_filled = |column: usize| {
+            let mut fields = self.rows.iter().filter_map(|(_, row)| row.get(column));
+            fields.any(|field| !field.main.is_empty())
+        };
+        let filled: Vec<bool> = (0..self.columns.len()).map(is_filled).collect();
+        let mut keep = filled.iter();
+        self.columns
+            .retain(|_| keep.next().copied().unwrap_or(true));
+        for (_, row) in &mut self.rows {
+            let mut keep = filled.iter();
+            row.retain(|_| keep.next().copied().unwrap_or(true));
         }
     }
 }

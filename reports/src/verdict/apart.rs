@@ -1,4 +1,4 @@
-//! A claim over cells of several kinds: each must keep it, and no mean is told.
+//! A claim over cells of several kinds: each must keep it, and no mean is reported.
 //!
 //! Calling it true takes every cell's own interval above the threshold (an intersection–union test), so that the error stays
 //! below that of one cell. Calling it false takes one cell below, and there are many to choose from: its interval has the
@@ -22,7 +22,7 @@ struct Counts {
 }
 
 /// Verdict and sentence, with its full stop, over the tested cells, two or more.
-pub(super) fn told(cells: &Deciding<'_>, threshold: f64) -> (Verdict, String) {
+pub(super) fn judged(cells: &Deciding<'_>, threshold: f64) -> (Verdict, String) {
     let counts = Counts::of(&cells.tested, threshold);
     let (verdict, why) = if cells.is_anomalous() {
         (Verdict::Undecided, cells.obstacle())
@@ -34,13 +34,14 @@ pub(super) fn told(cells: &Deciding<'_>, threshold: f64) -> (Verdict, String) {
         (Verdict::Holds, None)
     } else if counts.below > 0 {
         let all = words::count(cells.tested.len(), "cell");
-        let why = format!("which of {all} one may be by chance");
+        let why = format!("as one of {all} may be by chance");
         (Verdict::Undecided, Some(why))
     } else {
         (Verdict::Undecided, more_time(&cells.tested, threshold))
     };
     let claim = words::threshold(threshold);
     let ending = match verdict {
+        Verdict::Holds if counts.reach == 2 => "holds: both reach it".to_owned(),
         Verdict::Holds => format!("holds: all {} reach it", counts.reach),
         Verdict::Refuted => format!("is refuted: {}", counts.words()),
         _ => format!(

@@ -25,7 +25,7 @@ const LONGEST: usize = 280;
 /// mean that says anything, so that each must keep the claim. A cell in which the guest beats native is left out and counted,
 /// so that an anomaly makes up for no loss; the run is undecided where anomalies are half of the cells or more, and where a
 /// cell that decides failed or was not finished. Cells that this host cannot test are left out and counted. Where there are
-/// experiments alone, the sentence tells whether they produced anything. Where nobody claimed anything and the matrix varies
+/// experiments alone, the sentence says whether they produced anything. Where nobody claimed anything and the matrix varies
 /// settings, the sentence is about these.
 #[must_use]
 pub(crate) fn headline(
@@ -102,7 +102,7 @@ fn over_cells<'a>(
     let parts: Vec<LogMean> = cells.tested.iter().filter_map(|(it, _)| it.ratio).collect();
     if cells.tested.len() > 1 && !alike && !are_of_one_kind(&cells.tested) {
         headline.remarks = cells.remarks(record, None);
-        (headline.verdict, headline.sentence) = apart::told(&cells, threshold);
+        (headline.verdict, headline.sentence) = apart::judged(&cells, threshold);
         return headline;
     }
     let confidence = |judged: &Judged<'_>| judged.0.cell.measure.confidence;

@@ -15,7 +15,7 @@ const NAMED: usize = 2;
 /// Works whose effects lie further apart than this are told apart, as a share.
 const FAR_APART: f64 = 0.02;
 
-/// Tells what settings do, where nobody claimed anything: no verdict but that it was measured.
+/// Says what settings do, where nobody claimed anything: no verdict but that it was measured.
 pub(super) fn headline(
     record: &RunRecord,
     measured: &[Measured<'_>],
@@ -105,9 +105,10 @@ fn asked(record: &RunRecord) -> String {
 /// What the values that change most do, up to `named` of them, and how many others do anything; `None` where no two guests
 /// could be compared.
 pub(super) fn sentence(effects: &[Effect], named: usize) -> Option<String> {
-    let told = told(combined(effects));
-    let (mut shown, silent): (Vec<_>, Vec<_>) =
-        told.into_iter().partition(|it| words::is_shown(&it.ratio));
+    let chosen = chosen(combined(effects));
+    let (mut shown, silent): (Vec<_>, Vec<_>) = chosen
+        .into_iter()
+        .partition(|it| words::is_shown(&it.ratio));
     let size = |it: &Combined<'_>| it.ratio.value.ln().abs();
     shown.sort_by(|a, b| size(b).total_cmp(&size(a)));
     let more = shown.len().saturating_sub(named);
@@ -153,7 +154,7 @@ pub(super) fn sentence(effects: &[Effect], named: usize) -> Option<String> {
 }
 
 /// Of each value the figure that says most: the rate where there is one, else the median latency.
-fn told(all: Vec<Combined<'_>>) -> Vec<Combined<'_>> {
+fn chosen(all: Vec<Combined<'_>>) -> Vec<Combined<'_>> {
     let has_rate = |it: &Combined<'_>| {
         all.iter().any(|other| {
             let same =
@@ -278,9 +279,9 @@ fn widest(silent: &[Combined<'_>]) -> String {
     format!("it lies within {}", signed(&ends))
 }
 
-fn keys(told: &[Combined<'_>]) -> String {
+fn keys(of: &[Combined<'_>]) -> String {
     let mut keys: Vec<&str> = Vec::new();
-    for it in told {
+    for it in of {
         if !keys.contains(&it.key) {
             keys.push(it.key);
         }

@@ -269,6 +269,24 @@ mod tests {
     }
 
     #[test]
+    fn changes_keep_their_sign_and_do_not_look_like_none() {
+        let of = |low, value, high| {
+            let (value, ends) = changed(&interval(low, value, high));
+            format!("{value} {ends}")
+        };
+        assert_eq!(of(0.541, 0.55, 0.559), "−45.0 % [−45.9, −44.1]");
+        assert_eq!(of(0.5, 0.55, 0.6), "−45 % [−50, −40]");
+        assert_eq!(of(1.0803, 1.087, 1.0941), "+8.7 % [+8.0, +9.4]");
+        // Less than a difference of 0.05 % is still one.
+        assert_eq!(of(1.0002, 1.005, 1.0098), "+0.50 % [+0.02, +0.98]");
+        assert_eq!(of(0.98, 1.0, 1.02), "0 % [−2, +2]");
+        assert_eq!(of(2.9, 3.05, 3.2), "3.0 × [2.9, 3.2]");
+        assert!(is_shown(&interval(1.0002, 1.005, 1.01)));
+        assert!(is_shown(&interval(0.9, 0.95, 0.999)));
+        assert!(!is_shown(&interval(0.9, 1.05, 1.2)));
+    }
+
+    #[test]
     fn durations_round_up() {
         let of = |seconds| duration(Duration::from_secs_f64(seconds));
         assert_eq!(of(0.2), "1 s");
