@@ -250,6 +250,7 @@ fn record(cells: u32) -> RunRecord {
                 over: ClaimOver::All,
                 ..Claim::default()
             },
+            base: BTreeMap::new(),
             cells: (0..cells).map(cell).collect(),
             experiments: Vec::new(),
         },

@@ -196,7 +196,7 @@ impl Line {
             words: words.to_owned(),
             verdict: headline.verdict,
             finding: headline.finding.clone().or(headline.ratio.map(share)),
-            sentence: headline.sentence.clone(),
+            sentence: headline.text(),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::record::{Marks, NotMeasured, RunRecord, Sample, Side};
 use crate::result::{
     CellResult, Direction, ExperimentResult, Interval, LostFrames, Results, SideSummary,
 };
+use crate::settings;
 use crate::spans::{BootSamples, Spans};
 use crate::stats::boot::Blocks;
 use crate::stats::stalls::Stalls;
@@ -70,21 +71,24 @@ fn results(
             Digest::new(cell, &spans.boots(cell.id), record.nanos_per_tick, counted)
         })
         .collect();
+    let sized = record.plan.sized_by_precision();
     let measured: Vec<Measured<'_>> = record
         .plan
         .cells
         .iter()
         .zip(&digests)
-        .map(|(cell, digest)| digest.measured(cell, record.not_measured.get(&cell.id)))
+        .map(|(cell, digest)| digest.measured(cell, record.not_measured.get(&cell.id), sized))
         .collect();
     let nested_under = record.host.nested_under.as_deref();
     let cut_short = record.interrupted || record.finished.is_none();
+    let plan = &record.plan;
+    let claims_a_share = plan.claim.form == Form::Share && !plan.asks_of_settings();
     let judgements: Vec<Judgement> = measured
         .iter()
         .map(|measured| {
             let claim = &record.plan.claim;
             let judgement = verdict::judge(measured, claim.ratio, nested_under, cut_short);
-            verdict::aside(judgement, &claim.form, measured)
+            verdict::aside(judgement, claims_a_share, measured)
         })
         .collect();
     let compared: Vec<Compared<'_>> = record
@@ -99,8 +103,14 @@ fn results(
             latencies,
         })
         .collect();
+    let testable: Vec<Compared<'_>> = compared
+        .iter()
+        .filter(|it| !record.not_measured.contains_key(&it.cell.id))
+        .copied()
+        .collect();
+    let settings = settings::effects(plan, &testable);
     let headline = match &record.plan.claim.form {
-        Form::Share => verdict::headline(record, &measured, &judgements, &experiments),
+        Form::Share => verdict::headline(record, &measured, &judgements, &experiments, &settings),
         Form::Compare(compare) => verdict::compared(record, compare, &measured, &compared),
         Form::Metric(metric) => verdict::metric(record, metric, &experiments),
         Form::NotTestable(reason) => verdict::not_testable(record, reason),
@@ -110,14 +120,11 @@ fn results(
         .into_par_iter()
         .map(|(measured, digest, judgement)| digest.result(record, measured, judgement, latencies))
         .collect();
-    let compared: Vec<Compared<'_>> = compared
-        .into_iter()
-        .filter(|it| !record.not_measured.contains_key(&it.cell.id))
-        .collect();
     let switches: Vec<Switches> = digests.iter().map(|digest| digest.switches).collect();
     Results {
         carry_over: Switches::combined(&switches).interval(CARRY_OVER_CONFIDENCE),
-        comparisons: devices::compare(&compared),
+        settings: settings.into_iter().map(|it| it.result).collect(),
+        comparisons: devices::compare(&testable),
         experiments,
         classes,
         schema: crate::result::SCHEMA,
@@ -239,6 +246,7 @@ impl Digest {
         &'a self,
         cell: &'a Cell,
         not_measured: Option<&'a NotMeasured>,
+        sized: bool,
     ) -> Measured<'a> {
         Measured {
             cell,
@@ -249,6 +257,7 @@ impl Digest {
             serial_correlation: self.series.serial_correlation(),
             stalls: self.stalls.as_ref(),
             blocks: self.blocks,
+            sized,
             boots: self.series.boots.len(),
             boots_measured: self.boots_measured,
             boots_unsettled: self.boots_unsettled,
@@ -318,6 +327,7 @@ impl Digest {
             noise_floor: judgement.noise_floor.filter(|_| is_measured),
             boots: u32::try_from(measured.boots).unwrap_or(u32::MAX),
             rounds: u32::try_from(self.series.rounds()).unwrap_or(u32::MAX),
+            blocks: self.blocks[0].all + self.blocks[1].all,
             voided: self
                 .left_out
                 .iter()

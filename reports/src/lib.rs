@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod record;
 pub mod result;
 pub mod selftest;
+mod settings;
 mod spans;
 pub mod stats;
 pub mod store;

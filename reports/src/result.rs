@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use vtax_scenarios::plan::{Bound, NetBackend, Unit};
+use vtax_scenarios::plan::{Bound, NetBackend, Unit, What};
 
 use crate::devices::Comparison;
 use crate::ledger::Ledger;
@@ -147,7 +147,10 @@ pub struct CellResult {
     pub boots: u32,
     /// Rounds that count, over all boots.
     pub rounds: u32,
-    /// Blocks left out, by reason.
+    /// Blocks of both sides, those of the warm-up apart.
+    #[serde(default)]
+    pub blocks: u64,
+    /// Blocks left out of them, by reason.
     pub voided: BTreeMap<String, u64>,
     /// Why the result looks better than native, where it does.
     pub anomaly: Option<String>,
@@ -221,6 +224,33 @@ pub struct ExperimentResult {
     pub metrics: Vec<MetricResult>,
 }
 
+/// What a value of a setting does to the guest, against the guest of another cell that has the setting's first value and all
+/// else alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SettingEffect {
+    /// The setting by its path, such as `guest.pinning`; several that never vary apart have ` + ` between them.
+    pub key: String,
+    /// Its value, as the user writes it; of several settings each one's, with ` + ` between them. `default` where the scenario
+    /// leaves it out.
+    pub value: String,
+    /// The value that it is held against, likewise.
+    pub reference: String,
+    /// The workload.
+    pub workload: String,
+    /// All other parameters, which both cells have in common.
+    pub parameters: BTreeMap<String, String>,
+    /// What is compared: the guest's rate, a quantile of its latencies, or CPU time per unit of work.
+    pub what: What,
+    /// With the value over with the reference: 1 is no difference. Of a rate more is better, of times less.
+    pub ratio: Interval,
+    /// Whether both guests have different numbers of vCPUs, so that rates and times are those of one vCPU.
+    pub per_vcpu: bool,
+    /// Cell id of the guest with the value.
+    pub cell: u32,
+    /// Cell id of the guest with the reference.
+    pub reference_cell: u32,
+}
+
 /// The run in one sentence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Headline {
@@ -228,16 +258,33 @@ pub struct Headline {
     pub threshold: f64,
     /// What it is about: `CPU-bound work`, `memory-bound work`, `all work`.
     pub over: String,
-    /// Geometric mean over the deciding cells, with its interval.
+    /// Geometric mean over the deciding cells, with its interval; `None` where they are not of one kind, so that each decides
+    /// by itself.
     pub ratio: Option<Interval>,
     /// The figure that decides, where the claim is about something else than a share of native.
     #[serde(default)]
     pub finding: Option<Finding>,
     /// The verdict on it.
     pub verdict: Verdict,
-    /// The sentence, such as "This host's guests run CPU-bound work at 99.6 % of native [99.2, 100.0]: the 97 %
-    /// claim holds."
+    /// The sentence, such as "A bare guest in ring 3 under vtax's own VMM runs CPU-bound work at 99.6 % of native [99.2, 100.0]:
+    /// the 97 % claim holds."
     pub sentence: String,
+    /// What a reader of the sentence must know besides, a sentence each.
+    #[serde(default)]
+    pub remarks: Vec<String>,
+}
+
+impl Headline {
+    /// The sentence with all remarks.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let remarks = self.remarks.iter().map(String::as_str);
+        let sentences: Vec<&str> = [self.sentence.as_str()]
+            .into_iter()
+            .chain(remarks)
+            .collect();
+        sentences.join(" ")
+    }
 }
 
 /// All results of a run: the object that `--json` prints.
@@ -260,6 +307,9 @@ pub struct Results {
     pub classes: Vec<Headline>,
     /// The cells, in plan order.
     pub cells: Vec<CellResult>,
+    /// What each setting of the matrix does to the guest, by setting and value in the order of the plan.
+    #[serde(default)]
+    pub settings: Vec<SettingEffect>,
     /// Paravirtual devices against emulated ones, at the same work.
     #[serde(default)]
     pub comparisons: Vec<Comparison>,

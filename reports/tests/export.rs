@@ -53,6 +53,11 @@ fn terminal_narrow() {
 }
 
 #[test]
+fn terminal_settings() {
+    insta::assert_snapshot!(terminal::settings(&fixture::results(), 140, false).unwrap());
+}
+
+#[test]
 fn colours_come_only_when_asked_for() {
     let results = fixture::results();
     assert!(!terminal::table(&results, 120, false).contains('\u{1b}'));

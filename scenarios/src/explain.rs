@@ -127,7 +127,8 @@ fn cells(plan: &Plan) -> String {
         ]
         .map(str::to_owned),
     ];
-    rows.extend(plan.cells.iter().map(row));
+    let sized = plan.sized_by_precision();
+    rows.extend(plan.cells.iter().map(|cell| row(cell, sized)));
     let (alike, varied): (Vec<usize>, Vec<usize>) = (0..COLUMNS).partition(|&column| {
         column > 0
             && rows[1..]
@@ -145,7 +146,8 @@ fn cells(plan: &Plan) -> String {
     text + &table(&rows, &varied)
 }
 
-fn row(cell: &Cell) -> [String; COLUMNS] {
+/// `sized`: whether the wanted precision says how many boots there are.
+fn row(cell: &Cell, sized: bool) -> [String; COLUMNS] {
     let guest = &cell.guest;
     let measure = &cell.measure;
     [
@@ -173,11 +175,15 @@ fn row(cell: &Cell) -> [String; COLUMNS] {
             duration_text(measure.block_nanos)
         ),
         rough_duration(cell.pilot_nanos()),
-        format!(
-            "±{} at {}",
-            percent_text(measure.precision),
-            percent_text(measure.confidence)
-        ),
+        if sized {
+            format!(
+                "±{} at {}",
+                percent_text(measure.precision),
+                percent_text(measure.confidence)
+            )
+        } else {
+            String::new()
+        },
     ]
 }
 

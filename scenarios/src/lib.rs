@@ -33,6 +33,7 @@ pub mod order;
 pub mod plan;
 pub mod scheduling;
 pub mod schema;
+pub mod settings;
 pub mod shipped;
 pub mod spans;
 mod suggest;

@@ -142,6 +142,7 @@ fn load(
                 .map_or(60_000_000_000, |budget| budget.get_ref().0)
         }),
         claim,
+        base: base(&planner.cells, &planner.base),
         cells: planner.cells,
         experiments,
     };
@@ -247,6 +248,24 @@ fn nothing_ignored(document: &Document, tree: &DeTable<'_>, errors: &mut Diagnos
             );
         }
     }
+}
+
+/// What the tables set the fields to that some cells vary and others leave out.
+fn base(cells: &[Cell], tables: &DeTable<'_>) -> BTreeMap<String, String> {
+    let paths = cells.iter().flat_map(|cell| cell.parameters.keys());
+    paths
+        .filter(|path| {
+            cells
+                .iter()
+                .any(|cell| !cell.parameters.contains_key(*path))
+        })
+        .filter_map(|path| {
+            let parts: Vec<&str> = path.split('.').collect();
+            // A workload's own parameter is in no table that the matrix varies.
+            let node = tree::get(tables, &parts).filter(|_| parts.len() > 1)?;
+            Some((path.clone(), tree::text(node.get_ref())))
+        })
+        .collect()
 }
 
 /// The part of the document that the matrix may vary.

@@ -354,6 +354,10 @@ pub struct Plan {
     pub budget_nanos: u64,
     /// What is claimed.
     pub claim: Claim,
+    /// By their paths, the fields that some cells vary and others leave as the scenario's own tables set them: to what these
+    /// do, as the user writes it. A field that the tables leave out too is not among them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub base: BTreeMap<String, String>,
     /// What will be measured.
     pub cells: Vec<Cell>,
     /// What will be tried after that, as wholes.

@@ -82,7 +82,8 @@ pub(crate) struct Document {
     /// How precisely and for how long to measure.
     #[serde(default)]
     pub measure: MeasureSpec,
-    /// What is claimed.
+    /// What is claimed. Default: that all work keeps 97 % of native; nothing where `[matrix]` varies settings, since then
+    /// guests are compared with guests.
     #[serde(default)]
     pub claim: ClaimSpec,
     /// What runs, one `[[workload]]` table each. Only a scenario of experiments, or one whose claim is not testable yet,
@@ -300,7 +301,8 @@ impl BaselineBacking {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct MeasureSpec {
-    /// Wanted half-width of the ratio's interval, relative. Default: 0.5 %. `--precision` overrides it.
+    /// Wanted half-width of the ratio's interval, relative. Default: 0.5 %. `--precision` overrides it. Where guests are
+    /// compared with guests, by the claim or since the matrix varies settings, the budget alone says how many boots there are.
     #[schemars(with = "Percent", example = &"0.5%")]
     pub precision: Given<Percent>,
     /// Confidence of the interval. Default: 95 %.

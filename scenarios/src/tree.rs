@@ -26,6 +26,24 @@ pub(crate) fn table<'t, 'i>(table: &'t DeTable<'i>, key: &str) -> Option<&'t DeT
     }
 }
 
+/// The value at `path`, where there is one. Of a list of tables the path goes on into the one with this `name`.
+pub(crate) fn get<'t, 'i>(table: &'t DeTable<'i>, path: &[&str]) -> Option<&'t Node<'i>> {
+    let (key, rest) = path.split_first()?;
+    let (_, node) = entry(table, key)?;
+    match (node.get_ref(), rest) {
+        (_, []) => Some(node),
+        (DeValue::Table(inner), rest) => get(inner, rest),
+        (DeValue::Array(items), [name, rest @ ..]) => {
+            let named = items.iter().find_map(|item| match item.get_ref() {
+                DeValue::Table(table) => has_name(table, name).then_some(table),
+                _ => None,
+            })?;
+            get(named, rest)
+        }
+        _ => None,
+    }
+}
+
 /// A table's entries in the order of the file.
 pub(crate) fn in_file_order<'t, 'i>(
     table: &'t DeTable<'i>,
@@ -75,10 +93,12 @@ fn called<'t, 'i>(item: &'t mut Node<'i>, name: &str) -> Option<&'t mut DeTable<
     let DeValue::Table(table) = item.get_mut() else {
         return None;
     };
-    match entry(table, "name")?.1.get_ref() {
-        DeValue::String(text) if text == name => Some(table),
-        _ => None,
-    }
+    has_name(table, name).then_some(table)
+}
+
+fn has_name(table: &DeTable<'_>, name: &str) -> bool {
+    let node = entry(table, "name").map(|(_, node)| node.get_ref());
+    matches!(node, Some(DeValue::String(text)) if text == name)
 }
 
 fn put<'i>(table: &mut DeTable<'i>, key: &str, value: Node<'i>) {

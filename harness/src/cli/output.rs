@@ -78,10 +78,11 @@ impl OutputArgs {
             let cells =
                 (!results.cells.is_empty()).then(|| terminal::table(results, width(), true));
             let experiments = terminal::experiments(results, width(), true);
-            for table in cells.into_iter().chain(experiments) {
+            let settings = terminal::settings(results, width(), true);
+            for table in settings.into_iter().chain(cells).chain(experiments) {
                 writeln!(anstream::stdout(), "{table}").context("writing the table")?;
             }
-            writeln!(anstream::stdout(), "{}", results.headline.sentence)
+            writeln!(anstream::stdout(), "{}", results.headline.text())
                 .context("writing the table")?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use crate::ledger::Ledger;
 use crate::result::{CellResult, Direction, Interval, Results, SideSummary, Verdict};
 use crate::stats::stalls::Stalls;
 
-const COLUMNS: [&str; 58] = [
+const COLUMNS: [&str; 59] = [
     "id",
     "scenario",
     "label",
@@ -64,6 +64,7 @@ const COLUMNS: [&str; 58] = [
     "failed",
     "anomaly",
     "reason",
+    "settings",
 ];
 
 /// The header and one row per cell. What was not measured is empty, never zero.
@@ -75,7 +76,7 @@ pub(super) fn rows(results: &Results) -> Result<Vec<u8>, ExportError> {
     let mut rows = csv::Writer::from_writer(Vec::new());
     rows.write_record(COLUMNS).map_err(encode)?;
     for cell in &results.cells {
-        rows.write_record(row(cell)).map_err(encode)?;
+        rows.write_record(row(results, cell)).map_err(encode)?;
     }
     rows.into_inner().map_err(|error| ExportError::Encode {
         format: "CSV",
@@ -83,7 +84,7 @@ pub(super) fn rows(results: &Results) -> Result<Vec<u8>, ExportError> {
     })
 }
 
-fn row(cell: &CellResult) -> Vec<String> {
+fn row(results: &Results, cell: &CellResult) -> Vec<String> {
     let mut row = vec![
         cell.id.to_string(),
         cell.scenario.clone(),
@@ -125,8 +126,24 @@ fn row(cell: &CellResult) -> Vec<String> {
         cell.failed.to_string(),
         cell.anomaly.clone().unwrap_or_default(),
         cell.reason.clone(),
+        settings(results, cell),
     ]);
     row
+}
+
+/// What the cell's settings do to its guest, against cells with their first values: `guest.backing rate=1.087 [1.080 1.094]`,
+/// with semicolons between them.
+fn settings(results: &Results, cell: &CellResult) -> String {
+    let own = results.settings.iter().filter(|it| it.cell == cell.id);
+    let texts: Vec<String> = own
+        .map(|it| {
+            let Interval {
+                value, low, high, ..
+            } = it.ratio;
+            format!("{} {}={value} [{low} {high}]", it.key, it.what.name())
+        })
+        .collect();
+    texts.join("; ")
 }
 
 /// The totals of the account, in nanoseconds per unit of work.

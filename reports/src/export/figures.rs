@@ -152,7 +152,7 @@ impl Outcome {
             Self::Undecided => "undecided",
             Self::NotTestable => "not testable",
             Self::Holds => "holds",
-            Self::Cost => "cost",
+            Self::Cost => "measured",
         }
     }
 

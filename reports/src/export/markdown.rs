@@ -3,23 +3,21 @@
 use std::fmt::Write;
 
 use super::figures::{NONE, Outcome, figure, floor, percent_interval, quantity};
+use super::settings::{Column, Row};
 use crate::result::{CellResult, Results};
 
 /// The document.
 pub(super) fn document(results: &Results) -> String {
     let mut text = format!("**{}**\n\n", literal(&results.headline.sentence));
-    if let Some(hypervisor) = &results.host.nested_under {
-        let _infallible = write!(
-            text,
-            "> \"Native\" here is itself a virtual machine, under {}.\n\n",
-            literal(hypervisor)
-        );
+    for remark in &results.headline.remarks {
+        let _infallible = write!(text, "{}\n\n", literal(remark));
     }
     if results.interrupted {
         text.push_str(
             "> The run was interrupted: what it had measured until then is reported.\n\n",
         );
     }
+    settings(&mut text, results);
     text.push_str("| cell | native | guest | ratio | noise floor | verdict |\n");
     text.push_str("| :--- | ---: | ---: | ---: | ---: | :--- |\n");
     for cell in &results.cells {
@@ -46,6 +44,38 @@ pub(super) fn document(results: &Results) -> String {
     }
     experiments(&mut text, results);
     text
+}
+
+/// A table of its own for what settings do, where some were compared.
+fn settings(text: &mut String, results: &Results) {
+    let rows = Row::all(results);
+    if rows.is_empty() {
+        return;
+    }
+    let columns = Column::present(&rows);
+    let titles: Vec<&str> = columns.iter().map(|it| it.title()).collect();
+    let _infallible = writeln!(
+        text,
+        "| setting | against | work | {} |",
+        titles.join(" | ")
+    );
+    let lines = vec!["---:"; columns.len()].join(" | ");
+    let _infallible = writeln!(text, "| :--- | :--- | :--- | {lines} |");
+    for row in &rows {
+        let figures = columns.iter().map(|&it| row.figure(it));
+        let figures: Vec<String> = figures
+            .map(|it| literal(it.as_deref().unwrap_or(NONE)))
+            .collect();
+        let _infallible = writeln!(
+            text,
+            "| {} | {} | {} | {} |",
+            literal(&row.setting),
+            literal(row.reference),
+            literal(&row.work),
+            figures.join(" | ")
+        );
+    }
+    text.push('\n');
 }
 
 /// A second table, where there were experiments.

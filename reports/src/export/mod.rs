@@ -11,6 +11,7 @@ mod csv;
 pub mod figures;
 mod junit;
 mod markdown;
+pub mod settings;
 pub mod terminal;
 
 use std::io::{self, Write};
@@ -47,7 +48,7 @@ pub enum Format {
     Json,
     /// One row per cell.
     Csv,
-    /// The headline and one table row per cell, for an issue or a wiki.
+    /// The headline, what settings do, and one table row per cell, for an issue or a wiki.
     Markdown,
     /// One test case per cell, for a CI server: *holds* is a success, *refuted* a failure, *undecided* and *not
     /// testable* are skipped with their reason, a failed guest is an error.

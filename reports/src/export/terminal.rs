@@ -6,6 +6,7 @@ use comfy_table::{
 };
 
 use super::figures::{NONE, Outcome, cost, figure, floor, percent_interval, quantity, share};
+use super::settings::{Change, Column, Row};
 use crate::claims::{Line, Suite};
 use crate::result::{CellResult, Results, SideSummary, Verdict};
 
@@ -101,6 +102,49 @@ pub fn experiments(results: &Results, width: u16, colours: bool) -> Option<Strin
         }
     }
     (!results.experiments.is_empty()).then(|| finished(table, colours))
+}
+
+/// The table of what settings do to the guest, guest against guest; `None` where none were compared.
+#[must_use]
+pub fn settings(results: &Results, width: u16, colours: bool) -> Option<String> {
+    let rows = Row::all(results);
+    let columns = Column::present(&rows);
+    // The label takes what figures leave it; where that is little, it stands in one column.
+    let roomy = usize::from(width) >= 40 + 24 * columns.len();
+    let mut titles = vec!["guest against guest"];
+    titles.extend(roomy.then_some("work"));
+    titles.extend(columns.iter().map(|it| it.title()));
+    let mut table = new_table(&titles, width);
+    for row in &rows {
+        let setting = printable(&format!("{} against {}", row.setting, row.reference));
+        let each = if row.per_vcpu { " (for each vCPU)" } else { "" };
+        let work = printable(&format!("{}{each}", row.work));
+        let mut cells = if roomy {
+            vec![Cell::new(setting), Cell::new(work)]
+        } else {
+            vec![Cell::new(format!("{setting}\n{work}"))]
+        };
+        for &column in &columns {
+            let figure = row.figure(column).unwrap_or_else(|| NONE.to_owned());
+            // The interval may go to a line of its own, but not into two.
+            let figure = if roomy {
+                figure
+            } else {
+                figure.replacen(" [", "\n[", 1)
+            };
+            let cell = Cell::new(figure).set_alignment(CellAlignment::Right);
+            cells.push(match row.change(column) {
+                Change::Better => cell.fg(Color::Green),
+                Change::Worse => cell.fg(Color::Red),
+                Change::Unclear => cell,
+            });
+        }
+        table.add_row(cells);
+    }
+    for column in table.column_iter_mut().skip(titles.len() - columns.len()) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    }
+    (!rows.is_empty()).then(|| finished(table, colours))
 }
 
 fn new_table(titles: &[&str], width: u16) -> Table {

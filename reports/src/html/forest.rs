@@ -74,7 +74,8 @@ impl<'a> Forest<'a> {
             clipped: rows.iter().any(|row| row.beyond_low || row.beyond_high),
             rows,
             more,
-            claimed: run.record.plan.claim.form == Form::Share,
+            claimed: run.record.plan.claim.form == Form::Share
+                && !run.record.plan.asks_of_settings(),
             ticks: axis
                 .ticks(6)
                 .into_iter()
@@ -172,6 +173,7 @@ mod tests {
             noise_floor: None,
             boots: 0,
             rounds: 0,
+            blocks: 0,
             voided: std::collections::BTreeMap::new(),
             anomaly: None,
             quantiles: Vec::new(),

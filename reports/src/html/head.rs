@@ -11,6 +11,9 @@ use crate::result::{Finding, Results};
 use crate::store::Run;
 use crate::verdict::{parts, words};
 
+/// What three lines hold on a desk's screen, from the largest letters down.
+const HELD: [(usize, &str); 3] = [(110, "large"), (150, "middle"), (220, "small")];
+
 /// What stands on top.
 pub(super) struct Head<'a> {
     pub scenario: &'a str,
@@ -20,6 +23,10 @@ pub(super) struct Head<'a> {
     pub version: &'a str,
     pub badge: Badge,
     pub sentence: String,
+    /// CSS class of its letters.
+    pub size: &'static str,
+    /// What else must be known of it; that the host is itself a guest has a place of its own.
+    pub remarks: String,
     pub gauge: Option<Gauge>,
     pub counts: Vec<Count>,
     pub nested_under: Option<&'a str>,
@@ -68,14 +75,37 @@ impl<'a> Head<'a> {
             },
             version: &record.vtax_version,
             badge: Badge::new(Outcome::of_verdict(results.headline.verdict)),
-            // A line must not begin with a percent sign.
-            sentence: results.headline.sentence.replace(" %", "\u{a0}%"),
+            sentence: unbroken(&results.headline.sentence),
+            size: size(&results.headline.sentence),
+            remarks: unbroken(&remarks(results)),
             gauge: gauge(results),
             counts: counts(results),
             nested_under: results.host.nested_under.as_deref(),
             notes,
         }
     }
+}
+
+/// The letters in which a sentence takes three lines at most.
+fn size(sentence: &str) -> &'static str {
+    let length = sentence.chars().count();
+    let fits = HELD.iter().find(|(most, _)| length <= *most);
+    fits.map_or("smallest", |(_, class)| class)
+}
+
+fn remarks(results: &Results) -> String {
+    let nested = results.host.nested_under.as_deref().map(words::nested);
+    let remarks = results.headline.remarks.iter();
+    let others: Vec<&str> = remarks
+        .filter(|it| Some(*it) != nested.as_ref())
+        .map(String::as_str)
+        .collect();
+    others.join(" ")
+}
+
+/// With no line that begins with a percent sign.
+fn unbroken(text: &str) -> String {
+    text.replace(" %", "\u{a0}%")
 }
 
 fn gauge(results: &Results) -> Option<Gauge> {

@@ -1,18 +1,26 @@
-//! The heat map: what each setting of the matrix is worth.
-//!
-//! With one axis it is one map, a row per cell and a column per setting. With more, it is one map per workload and
-//! remaining settings: the two axes with the most values become its rows and columns.
+//! The heat map: what each value of a setting does to the guest, against the first value with all else alike. One map for each
+//! setting, a row for each work, a column for each value; the share of native, which says what virtualization adds under that
+//! value, stands below it.
 
 use std::collections::BTreeMap;
 
-use super::words::{Badge, ends, reason, share};
-use crate::export::figures::{Outcome, cost, percent};
-use crate::result::{CellResult, Results};
+use vtax_scenarios::plan::{Cell, Plan, What};
+use vtax_scenarios::settings::Setting;
+
+use super::words::{Badge, reason, share};
+use crate::export::figures::{Outcome, cost, figure, nanos};
+use crate::export::settings::Change;
+use crate::result::{CellResult, Results, SettingEffect};
+use crate::store::Run;
+use crate::verdict::words;
 
 /// Most maps.
 const MOST_MAPS: usize = 24;
 /// Most rows of one map.
 const MOST_ROWS: usize = 60;
+/// From these changes on, relative, a shade is darker.
+const MUCH_BETTER: f64 = 0.1;
+const WORSE: [(f64, &str); 3] = [(0.2, "bad3"), (0.05, "bad2"), (0.0, "bad1")];
 
 /// The maps.
 pub(super) struct Matrix<'a> {
@@ -23,154 +31,81 @@ pub(super) struct Matrix<'a> {
 
 /// One map.
 pub(super) struct Map<'a> {
-    pub title: String,
-    pub row_axis: &'a str,
-    pub column_axis: &'a str,
-    pub columns: Vec<&'a str>,
+    pub setting: String,
+    pub columns: Vec<String>,
     pub rows: Vec<(String, Vec<Field<'a>>)>,
     pub more_rows: usize,
 }
 
-/// One combination.
+/// One value at one work.
 pub(super) struct Field<'a> {
     pub class: &'static str,
-    pub share: String,
+    /// The change, or the guest's own figure where others are held against it.
+    pub main: String,
+    /// Its interval.
     pub ends: String,
+    /// The guest's own figure, and its share of native.
+    pub more: Vec<String>,
     pub sign: &'static str,
     pub words: &'a str,
 }
 
-/// One class of ratios.
+/// One class of changes.
 pub(super) struct Shade {
     pub class: &'static str,
-    pub label: String,
+    pub label: &'static str,
 }
 
 impl<'a> Matrix<'a> {
-    /// The maps of every setting that the scenario varies.
-    pub fn new(results: &'a Results) -> Self {
-        let shades = Shades::new(results.headline.threshold);
-        let axes = axes(results);
-        let maps = match axes.as_slice() {
-            [] => Vec::new(),
-            [(axis, columns)] => {
-                let cells = results.cells.iter().collect();
-                vec![Map::new(
-                    String::new(),
-                    "",
-                    axis,
-                    columns,
-                    cells,
-                    |cell| rest(cell, &[axis]),
-                    &shades,
-                )]
-            }
-            [(first, one), (second, other), ..] => {
-                let (rows, columns) = if one.len() > other.len() {
-                    (*first, (*second, other))
-                } else {
-                    (*second, (*first, one))
+    /// The maps of every setting in which alone some cells differ.
+    pub fn new(run: &Run, results: &'a Results) -> Self {
+        let plan = &run.record.plan;
+        let pairs = plan.setting_pairs();
+        let cells: Vec<(&Cell, &CellResult)> = plan.cells.iter().zip(&results.cells).collect();
+        let settings = plan.settings();
+        let compared = settings.iter().enumerate();
+        let compared = compared.filter(|(place, _)| pairs.iter().any(|it| it.setting == *place));
+        let maps: Vec<Map<'a>> = compared
+            .map(|(place, setting)| {
+                let taking_part = |cell: &Cell| {
+                    let of = pairs.iter().filter(|pair| pair.setting == place);
+                    of.clone()
+                        .any(|it| it.cell.id == cell.id || it.reference.id == cell.id)
                 };
-                facets(results, &[rows, columns.0])
-                    .into_iter()
-                    .map(|(title, cells)| {
-                        Map::new(
-                            title,
-                            rows,
-                            columns.0,
-                            columns.1,
-                            cells,
-                            |cell| cell.parameters.get(rows).cloned().unwrap_or_default(),
-                            &shades,
-                        )
-                    })
-                    .collect()
-            }
-        };
+                let own = cells.iter().copied().filter(|(cell, _)| taking_part(cell));
+                Map::new(plan, setting, own, results)
+            })
+            .collect();
         Self {
             more: maps.len().saturating_sub(MOST_MAPS),
             legend: if maps.is_empty() {
                 Vec::new()
             } else {
-                shades.legend()
+                legend()
             },
             maps: maps.into_iter().take(MOST_MAPS).collect(),
         }
     }
 }
 
-/// The settings with more than one value, those with the most values first; values in the order of the plan. Only a
-/// setting's name has a dot; a workload's own parameter has none.
-fn axes(results: &Results) -> Vec<(&str, Vec<&str>)> {
-    let mut axes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for cell in &results.cells {
-        for (name, value) in &cell.parameters {
-            if name.contains('.') {
-                let values = axes.entry(name).or_default();
-                if !values.contains(&value.as_str()) {
-                    values.push(value);
-                }
-            }
-        }
-    }
-    let mut axes: Vec<_> = axes
-        .into_iter()
-        .filter(|(_, values)| values.len() > 1)
-        .collect();
-    axes.sort_by_key(|(_, values)| std::cmp::Reverse(values.len()));
-    axes
-}
-
-/// The cells that have both `axes`, by all that sets them apart otherwise, in the order of the plan.
-fn facets<'a>(results: &'a Results, axes: &[&str]) -> Vec<(String, Vec<&'a CellResult>)> {
-    let mut order: Vec<(String, Vec<&CellResult>)> = Vec::new();
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for cell in &results.cells {
-        if !axes.iter().all(|axis| cell.parameters.contains_key(*axis)) {
-            continue;
-        }
-        let title = rest(cell, axes);
-        let place = *places.entry(title.clone()).or_insert_with(|| {
-            order.push((title, Vec::new()));
-            order.len() - 1
-        });
-        order[place].1.push(cell);
-    }
-    order
-}
-
-/// The cell's workload and parameters but for `axes`.
-fn rest(cell: &CellResult, axes: &[&str]) -> String {
-    cell.parameters
-        .iter()
-        .filter(|(name, _)| !axes.contains(&name.as_str()))
-        .fold(cell.workload.clone(), |rest, (name, value)| {
-            format!("{rest} {name}={value}")
-        })
-}
-
 impl<'a> Map<'a> {
-    fn new(
-        title: String,
-        row_axis: &'a str,
-        column_axis: &'a str,
-        columns: &[&'a str],
-        cells: Vec<&'a CellResult>,
-        row_of: impl Fn(&CellResult) -> String,
-        shades: &Shades,
+    fn new<'p>(
+        plan: &Plan,
+        setting: &Setting,
+        cells: impl Iterator<Item = (&'p Cell, &'a CellResult)>,
+        results: &'a Results,
     ) -> Self {
+        let key = setting.key();
+        let columns = setting.values();
         let mut rows: Vec<(String, Vec<Field<'a>>)> = Vec::new();
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
         let mut more_rows = 0;
-        for cell in cells {
-            let Some(column) = cell
-                .parameters
-                .get(column_axis)
-                .and_then(|value| columns.iter().position(|column| column == value))
-            else {
+        for (cell, result) in cells {
+            let value = setting.value(plan, cell);
+            let Some(column) = columns.iter().position(|column| *column == value) else {
                 continue;
             };
-            let name = row_of(cell);
+            let name = rest(result, &key);
             let place = match places.get(&name) {
                 Some(place) => *place,
                 None if rows.len() == MOST_ROWS => {
@@ -178,104 +113,144 @@ impl<'a> Map<'a> {
                     continue;
                 }
                 None => {
-                    rows.push((
-                        name.clone(),
-                        columns.iter().map(|_| Field::empty()).collect(),
-                    ));
+                    let fields = columns.iter().map(|_| Field::empty()).collect();
+                    rows.push((name.clone(), fields));
                     places.insert(name, rows.len() - 1);
                     rows.len() - 1
                 }
             };
-            rows[place].1[column] = Field::new(cell, shades);
+            let effects = results.settings.iter();
+            let effects = effects.filter(|it| it.key == key && it.cell == result.id);
+            rows[place].1[column] = Field::new(result, &effects.collect::<Vec<_>>(), results);
         }
-        Self {
-            title,
-            row_axis,
-            column_axis,
-            columns: columns.to_vec(),
+        let mut map = Self {
+            setting: key,
+            columns,
             rows,
             more_rows,
+        };
+        map.leave_out_empty_columns();
+        map
+    }
+
+    /// A value that only cells without a partner have is none of the question.
+    fn leave_out_empty_columns(&mut self) {
+        let is_filled = |column: usize| {
+            let mut fields = self.rows.iter().filter_map(|(_, row)| row.get(column));
+            fields.any(|field| !field.main.is_empty())
+        };
+        let filled: Vec<bool> = (0..self.columns.len()).map(is_filled).collect();
+        let mut keep = filled.iter();
+        self.columns
+            .retain(|_| keep.next().copied().unwrap_or(true));
+        for (_, row) in &mut self.rows {
+            let mut keep = filled.iter();
+            row.retain(|_| keep.next().copied().unwrap_or(true));
         }
     }
+}
+
+/// The cell's workload and parameters but for a setting.
+fn rest(cell: &CellResult, setting: &str) -> String {
+    let own: Vec<&str> = setting.split(" + ").collect();
+    let others = cell.parameters.iter();
+    let others = others.filter(|(name, _)| !own.contains(&name.as_str()));
+    others.fold(cell.workload.clone(), |rest, (name, value)| {
+        format!("{rest} {name}={value}")
+    })
 }
 
 impl<'a> Field<'a> {
     const fn empty() -> Self {
         Self {
             class: "absent",
-            share: String::new(),
+            main: String::new(),
             ends: String::new(),
+            more: Vec::new(),
             sign: "",
             words: "not in the scenario",
         }
     }
 
-    fn new(cell: &'a CellResult, shades: &Shades) -> Self {
-        let badge = Badge::of(cell);
+    fn new(cell: &'a CellResult, effects: &[&SettingEffect], results: &Results) -> Self {
+        let threshold = results.headline.threshold;
+        let of = |what| effects.iter().copied().find(|it| it.what == what);
+        let own = own_figure(cell);
+        let kept = cell.ratio.map(|ratio| {
+            let sign = match Outcome::of(cell) {
+                Outcome::Anomaly => "▲ ",
+                _ => "",
+            };
+            format!("{sign}{} of native", share(Some(&ratio), threshold))
+        });
+        let Some(main) = of(What::Rate).or(of(What::P50)) else {
+            let badge = Badge::of(cell);
+            return Self {
+                class: if own.is_some() { "base" } else { "absent" },
+                sign: if own.is_some() { "" } else { badge.sign },
+                main: own.unwrap_or_else(|| badge.word.to_owned()),
+                ends: String::new(),
+                more: kept.into_iter().collect(),
+                words: reason(cell),
+            };
+        };
+        let (value, ends) = words::changed(&main.ratio);
+        let tail = of(What::P99).map(|it| format!("p99 {}", words::changed(&it.ratio).0));
         Self {
-            class: match cell.ratio {
-                None => "absent",
-                Some(_) if Outcome::of(cell) == Outcome::Anomaly => "above",
-                Some(ratio) => shades.class(ratio.value),
+            class: class(main),
+            main: match main.what {
+                What::P50 => format!("p50 {value}"),
+                _ => value,
             },
-            share: match (&cell.ratio, &cell.cost) {
-                (Some(ratio), _) => share(Some(ratio), shades.threshold),
-                (None, Some(of)) => cost(of, &cell.unit),
-                (None, None) => badge.word.to_owned(),
+            ends,
+            more: tail.into_iter().chain(own).chain(kept).collect(),
+            sign: match Change::of(main) {
+                Change::Better => "↑",
+                Change::Worse => "↓",
+                Change::Unclear => "",
             },
-            ends: ends(cell.ratio.as_ref(), shades.threshold),
-            sign: badge.sign,
             words: reason(cell),
         }
     }
 }
 
-/// Classes of loss, in steps that double away from the threshold, and none below nothing.
-struct Shades {
-    threshold: f64,
-    /// Lower end and class, from the best down.
-    classes: [(f64, &'static str); 5],
+/// What the guest does, in the workload's unit; its median latency where waiting is the question.
+fn own_figure(cell: &CellResult) -> Option<String> {
+    if let Some(of) = &cell.cost {
+        let text = cost(of, &cell.unit);
+        return Some(text.split(" [").next().unwrap_or_default().to_owned());
+    }
+    let median = cell.quantiles.iter().find(|row| row.quantile == 0.5);
+    if let Some(median) = median.filter(|_| cell.ratio.is_none()) {
+        return Some(format!("p50 {}", nanos(median.guest.value)));
+    }
+    let guest = cell.guest.as_ref()?;
+    Some(format!("{} {}", figure(guest.median), cell.unit))
 }
 
-impl Shades {
-    fn new(threshold: f64) -> Self {
-        let allowed = (1.0 - threshold).max(0.01);
-        let step = allowed.min(threshold / 4.0);
-        Self {
-            threshold,
-            classes: [
-                (threshold + allowed / 2.0, "good2"),
-                (threshold, "good1"),
-                (threshold - step, "bad1"),
-                (threshold - 3.0 * step, "bad2"),
-                (f64::NEG_INFINITY, "bad3"),
-            ],
+/// The shade of a change.
+fn class(effect: &SettingEffect) -> &'static str {
+    let change = (effect.ratio.value - 1.0).abs();
+    match Change::of(effect) {
+        Change::Unclear => "even",
+        Change::Better if change >= MUCH_BETTER => "good2",
+        Change::Better => "good1",
+        Change::Worse => {
+            let found = WORSE.iter().find(|(least, _)| change >= *least);
+            found.map_or("bad1", |(_, class)| class)
         }
     }
+}
 
-    fn class(&self, ratio: f64) -> &'static str {
-        self.classes
-            .iter()
-            .find(|(low, _)| ratio >= *low)
-            .map_or("absent", |(_, class)| class)
-    }
-
-    fn legend(&self) -> Vec<Shade> {
-        let mut legend = vec![Shade {
-            class: "above",
-            label: "anomaly: above native".to_owned(),
-        }];
-        let mut below = None;
-        for (low, class) in self.classes {
-            legend.push(Shade {
-                class,
-                label: match below {
-                    Some(high) if low.is_infinite() => format!("below {}", percent(high)),
-                    _ => format!("from {}", percent(low)),
-                },
-            });
-            below = Some(low);
-        }
-        legend
-    }
+fn legend() -> Vec<Shade> {
+    let shade = |class, label| Shade { class, label };
+    vec![
+        shade("base", "what others are held against"),
+        shade("good2", "better by 10 % or more"),
+        shade("good1", "better"),
+        shade("even", "no difference shown"),
+        shade("bad1", "worse"),
+        shade("bad2", "worse by 5 % or more"),
+        shade("bad3", "worse by 20 % or more"),
+    ]
 }

@@ -24,6 +24,7 @@ mod noise;
 mod plan;
 mod quantiles;
 mod scale;
+mod settings;
 mod stalls;
 mod words;
 
@@ -56,6 +57,7 @@ struct Page<'a> {
     forest: forest::Forest<'a>,
     curves: curves::Curves<'a>,
     matrix: matrix::Matrix<'a>,
+    settings: settings::Settings,
     account: ledger::Account<'a>,
     stumbles: stalls::Stumbles<'a>,
     devices: devices::Devices,
@@ -81,7 +83,8 @@ pub fn render(run: &Run, results: &Results) -> Result<String, HtmlError> {
         attention: attention::Attention::new(results),
         forest: forest::Forest::new(run, results),
         curves: curves::Curves::new(run, results),
-        matrix: matrix::Matrix::new(results),
+        matrix: matrix::Matrix::new(run, results),
+        settings: settings::Settings::new(results),
         account: ledger::Account::new(run, results),
         stumbles: stalls::Stumbles::new(results),
         devices: devices::Devices::new(run, results),

@@ -15,6 +15,8 @@ const MOST: usize = 40;
 pub(super) struct Noise<'a> {
     pub bound: String,
     pub treatment: &'static str,
+    /// What part of all blocks was left out, in words.
+    pub left_out: String,
     pub reasons: Vec<Reason<'a>>,
     pub rows: Vec<Row<'a>>,
     pub more: usize,
@@ -65,6 +67,14 @@ impl<'a> Noise<'a> {
                 nanos(bound.entry_nanos as f64)
             ),
             treatment: TREATMENT,
+            left_out: {
+                let all: u64 = results.cells.iter().map(|cell| cell.blocks).sum();
+                let out: u64 = blocks.values().sum();
+                format!(
+                    "{out} of {all} blocks ({:.1} %) were left out.",
+                    100.0 * out as f64 / all.max(1) as f64
+                )
+            },
             reasons: blocks
                 .into_iter()
                 .map(|(name, blocks)| Reason::new(name, blocks))

@@ -15,8 +15,6 @@ pub(super) struct Stumbles<'a> {
     /// Cells whose blocks stalled on either side, those that lose most by it first.
     pub rows: Vec<Row<'a>>,
     pub more: usize,
-    /// Cells without a stall in the guest.
-    pub without: usize,
     /// What is excluded of all cells together, in words; empty where nothing was compared.
     pub excluded: String,
     /// What taking turns costs, in words; empty where it cannot be told.
@@ -65,7 +63,6 @@ impl<'a> Stumbles<'a> {
         );
         let seen: f64 = all.iter().map(|(_, it)| it.excluded_nanos).sum();
         Self {
-            without: all.iter().filter(|(_, it)| it.guest == 0).count(),
             excluded: if all.is_empty() {
                 String::new()
             } else {

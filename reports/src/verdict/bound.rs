@@ -1,9 +1,8 @@
 //! Verdicts on claims about something else than a share of native: a figure against a bound, and how both are told.
 
-use vtax_scenarios::plan::{Bound, Form, Unit};
+use vtax_scenarios::plan::{Bound, Unit};
 
-use super::headline::nested;
-use super::{Judgement, Measured, remarks, words};
+use super::{Judgement, Measured, nested, remarks, words};
 use crate::record::RunRecord;
 use crate::result::{Finding, Headline, Interval, Verdict};
 
@@ -19,15 +18,19 @@ pub(crate) fn position(interval: &Interval, bound: Bound) -> Verdict {
     }
 }
 
-/// A cell whose own share of native decides nothing, since the claim is about something else: wherever it lies, it has no
-/// verdict. What is amiss with the cell keeps its own.
-pub(crate) fn aside(judgement: Judgement, form: &Form, measured: &Measured<'_>) -> Judgement {
+/// A cell whose own share of native decides nothing, since the claim is about something else, or there is none: wherever it
+/// lies, it has no verdict. What is amiss with the cell keeps its own.
+pub(crate) fn aside(
+    judgement: Judgement,
+    claims_a_share: bool,
+    measured: &Measured<'_>,
+) -> Judgement {
     let has_share = measured.not_measured.is_none() && measured.ratio.is_some();
     let beside = has_share && judgement.anomaly.is_none() && judgement.verdict != Verdict::Cost;
-    if *form == Form::Share || !beside {
+    if claims_a_share || !beside {
         return judgement;
     }
-    let reason = "The claim is not about shares of native: this one decides nothing.";
+    let reason = "Nothing is claimed of shares of native here: this one decides nothing.";
     Judgement {
         verdict: Verdict::Cost,
         reason: reason.to_owned() + &remarks(measured),
@@ -70,9 +73,10 @@ pub(super) fn claimed(finding: &Finding, verdict: Verdict, why: &str) -> String 
         _ => format!("is undecided, {why}"),
     };
     format!(
-        "{} is {}: the claim of {bound} {ending}",
+        "{} is {} ({}): the claim of {bound} {ending}",
         finding.what,
-        shown(finding)
+        shown(finding),
+        words::MEASURED
     )
 }
 
@@ -89,7 +93,8 @@ pub(super) fn headline(
         ratio: None,
         finding,
         verdict,
-        sentence: format!("{}{}.", sentence.trim_end_matches('.'), nested(record)),
+        sentence: format!("{}.", sentence.trim_end_matches('.')),
+        remarks: nested(record).into_iter().collect(),
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn compared(
 ) -> Headline {
     let what = format!(
         "{} with {} over that with {}",
-        capitalized(compare.what.words()),
+        words::capitalized(compare.what.words()),
         given(&compare.of),
         given(&compare.against)
     );
@@ -227,12 +227,5 @@ fn outlook(quotient: &Quotient, interval: &Interval, bound: Bound, time: Duratio
             quotient.below
         };
         time_to_decide(it.reach - rounded, it.margin - rounded, time)
-    })
-}
-
-fn capitalized(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or(String::new(), |first| {
-        first.to_uppercase().chain(characters).collect()
     })
 }

@@ -1,49 +1,56 @@
-//! The run in one sentence.
+//! The run in one sentence, where a share of native decides or settings are the question.
 
 use std::time::Duration;
 
 use vtax_scenarios::plan::{Cell, ClaimOver};
+use vtax_workloads::Family;
 
-use super::metric::without_value;
+use super::apart;
+use super::deciding::{Deciding, Judged, decides};
+use super::settings;
 use super::{Judgement, Measured, outlook, position, words};
-use crate::record::{NotMeasured, RunRecord};
+use crate::record::RunRecord;
 use crate::result::{ExperimentResult, Headline, Interval, Verdict};
-use crate::stats::boot::Question;
+use crate::settings::Effect;
 use crate::stats::throughput::Throughput;
 
-/// A cell that decides, and its own verdict.
-type Judged<'a> = (&'a Measured<'a>, &'a Judgement);
+/// What settings may take of a sentence that is about a claim.
+const BESIDE_A_CLAIM: usize = 1;
+/// What a headline can hold beside its claim, in characters; more goes into a remark.
+const LONGEST: usize = 280;
 
-/// The deciding cells, by what became of them.
-#[derive(Default)]
-struct Deciding<'a> {
-    tested: Vec<Judged<'a>>,
-    not_testable: Vec<Judged<'a>>,
-    failed: Vec<Judged<'a>>,
-    unfinished: Vec<Judged<'a>>,
-    /// Cells that have a cost and no ratio.
-    costs: usize,
-    /// No claim stands on them.
-    experiments: &'a [ExperimentResult],
-}
-
-/// Judges the run: the geometric mean over the cells that decide its claim, a fixed set.
+/// Judges the run.
 ///
-/// A cell in which the guest beats native counts as 100 %, so that an anomaly cannot make up for a loss elsewhere. The
-/// run is undecided where anomalies are half of the cells or more, and where a cell that decides failed or was not
-/// finished; cells that this host cannot test are left out and counted. Where there are experiments alone, the sentence tells
-/// whether they brought anything.
+/// Cells of one kind, CPU-bound or memory-bound, decide by their geometric mean, a fixed set. Cells of several kinds have no
+/// mean that says anything, so that each must keep the claim. A cell in which the guest beats native is left out and counted,
+/// so that an anomaly makes up for no loss; the run is undecided where anomalies are half of the cells or more, and where a
+/// cell that decides failed or was not finished. Cells that this host cannot test are left out and counted. Where there are
+/// experiments alone, the sentence says whether they produced anything. Where nobody claimed anything and the matrix varies
+/// settings, the sentence is about these.
 #[must_use]
-pub fn headline(
+pub(crate) fn headline(
     record: &RunRecord,
     measured: &[Measured<'_>],
     judgements: &[Judgement],
     experiments: &[ExperimentResult],
+    effects: &[Effect],
 ) -> Headline {
+    if record.plan.asks_of_settings() {
+        return settings::headline(record, measured, judgements, effects);
+    }
     let over = record.plan.claim.over;
     let takes = |cell: &Cell| decides(cell, over);
     let judged = measured.iter().zip(judgements);
-    over_cells(record, judged, experiments, &takes, over.words())
+    let mut headline = over_cells(record, judged, experiments, &takes, (over.words(), false));
+    if let Some(more) = settings::sentence(effects, BESIDE_A_CLAIM) {
+        let both = format!("{} {more}", headline.sentence);
+        if both.chars().count() <= LONGEST {
+            headline.sentence = both;
+        } else {
+            headline.remarks.insert(0, more);
+        }
+    }
+    headline
 }
 
 /// Judges each workload by itself, where the claim asks for it.
@@ -56,21 +63,24 @@ pub fn classes(
     let names = record.plan.judged_workloads();
     let class = |name: &&str| {
         let takes = |cell: &Cell| cell.workload.name == *name && decides(cell, ClaimOver::All);
-        over_cells(record, measured.iter().zip(judgements), &[], &takes, name)
+        let judged = measured.iter().zip(judgements);
+        over_cells(record, judged, &[], &takes, (name, true))
     };
     names.iter().map(class).collect()
 }
 
+/// `alike`: the work is of one kind whatever its family.
 fn over_cells<'a>(
     record: &RunRecord,
     judged: impl Iterator<Item = Judged<'a>>,
     experiments: &'a [ExperimentResult],
     takes: &dyn Fn(&Cell) -> bool,
-    work: &str,
+    (work, alike): (&str, bool),
 ) -> Headline {
-    let claim = &record.plan.claim;
+    let threshold = record.plan.claim.ratio;
     let mut cells = Deciding {
         experiments,
+        all: record.plan.cells.len(),
         ..Deciding::default()
     };
     for judged in judged {
@@ -80,201 +90,88 @@ fn over_cells<'a>(
             cells.sort_in(judged);
         }
     }
-    let parts: Vec<Throughput> = cells.tested.iter().filter_map(credited).collect();
+    let mut headline = Headline {
+        threshold,
+        over: work.to_owned(),
+        ratio: None,
+        finding: None,
+        verdict: Verdict::Undecided,
+        sentence: String::new(),
+        remarks: cells.remarks(record, Some(threshold)),
+    };
+    let parts: Vec<Throughput> = cells.tested.iter().filter_map(|(it, _)| it.ratio).collect();
+    if cells.tested.len() > 1 && !alike && !are_of_one_kind(&cells.tested) {
+        headline.remarks = cells.remarks(record, None);
+        (headline.verdict, headline.sentence) = apart::judged(&cells, threshold);
+        headline.remarks.splice(0..0, cells.stumbling(None));
+        if headline.verdict == Verdict::Holds {
+            headline.remarks.extend(cells.limit());
+        }
+        return headline;
+    }
     let confidence = |judged: &Judged<'_>| judged.0.cell.measure.confidence;
     let confidence = cells.tested.iter().map(confidence).fold(0.0, f64::max);
-    let mean = Throughput::combined(&parts);
-    let ratio = mean.map(|mean| mean.interval(confidence));
-    let (verdict, sentence) = match mean.zip(ratio) {
-        None => cells.without_ratio(claim.ratio, work),
-        Some((mean, ratio)) => {
-            let verdict = cells.verdict(&ratio, claim.ratio);
-            let found = cells.found(&mean, &ratio, claim.ratio, verdict);
-            let subject = format!("run {work} at");
-            (verdict, format!("This host's guests {subject} {found}"))
+    let Some(mean) = Throughput::combined(&parts) else {
+        let (verdict, sentence) = cells.without_share(threshold, work);
+        headline.verdict = verdict;
+        headline.sentence = format!("{sentence}.");
+        return headline;
+    };
+    let ratio = mean.interval(confidence);
+    headline.ratio = Some(ratio);
+    headline.verdict = if cells.obstacle().is_some() {
+        Verdict::Undecided
+    } else {
+        position(&ratio, threshold)
+    };
+    let of = match cells.tested.len() {
+        number if number == cells.all => String::new(),
+        number => format!(" ({number} of {})", words::count(cells.all, "cell")),
+    };
+    let subject = words::capitalized(words::GUEST);
+    let shown = words::of_native(&ratio, threshold);
+    let ending = ending(&cells, &mean, &ratio, threshold, headline.verdict);
+    headline.sentence = format!("{subject} runs {work}{of} at {shown}: {ending}.");
+    if let Some(stumbles) = cells.stumbling(Some((&mean, confidence))) {
+        headline.sentence += &format!(" {stumbles}");
+    }
+    if headline.verdict == Verdict::Holds {
+        headline.remarks.extend(cells.limit());
+    }
+    headline
+}
+
+/// `the 97 % claim holds`.
+fn ending(
+    cells: &Deciding<'_>,
+    mean: &Throughput,
+    ratio: &Interval,
+    threshold: f64,
+    verdict: Verdict,
+) -> String {
+    let claim = format!("the {} claim", words::threshold(threshold));
+    match verdict {
+        Verdict::Holds => format!("{claim} holds"),
+        Verdict::Refuted => format!("{claim} is refuted"),
+        Verdict::Undecided | Verdict::NotTestable | Verdict::Cost => {
+            let why = cells.obstacle().unwrap_or_else(|| {
+                let time: Duration = cells.tested.iter().map(|(it, _)| it.time).sum();
+                outlook(mean, ratio.confidence, threshold, time)
+            });
+            format!("{claim} is undecided, {why}")
+        }
+    }
+}
+
+/// Whether a mean over these cells says something: work that computes, or work on memory, and not both together.
+fn are_of_one_kind(cells: &[Judged<'_>]) -> bool {
+    let kind = |(measured, _): &Judged<'_>| {
+        let found = vtax_workloads::find(&measured.cell.workload.name)?;
+        match found.1.family {
+            family @ (Family::Cpu | Family::Memory) => Some(family),
+            _ => None,
         }
     };
-    let nested = nested(record);
-    Headline {
-        threshold: claim.ratio,
-        over: work.to_owned(),
-        ratio,
-        finding: None,
-        verdict,
-        sentence: format!("{sentence}{nested}.{}", cells.remarks(claim.ratio)),
-    }
-}
-
-/// Whether a cell is among those that decide. Workloads of unknown family and deliberate faults never do.
-fn decides(cell: &Cell, over: ClaimOver) -> bool {
-    let Some((_, workload)) = vtax_workloads::find(&cell.workload.name) else {
-        return false;
-    };
-    Question::of(workload.name) == Question::Ratio && over.takes(workload.family)
-}
-
-/// What a reader of the sentence must know where the host is itself a guest.
-pub(super) fn nested(record: &RunRecord) -> String {
-    record
-        .host
-        .nested_under
-        .as_ref()
-        .map_or(String::new(), |hypervisor| {
-            format!(" — native here is itself a virtual machine under {hypervisor}")
-        })
-}
-
-/// The cell's ratio as far as it is believed.
-fn credited((measured, judgement): &Judged<'_>) -> Option<Throughput> {
-    measured.ratio.filter(|_| judgement.anomaly.is_none())
-}
-
-/// The labels of some cells; the first three stand for many.
-fn labels(cells: &[Judged<'_>]) -> String {
-    let mut names: Vec<&str> = cells
-        .iter()
-        .take(3)
-        .map(|(measured, _)| measured.cell.label.as_str())
-        .collect();
-    if cells.len() > names.len() {
-        names.push("…");
-    }
-    names.join(", ")
-}
-
-impl<'a> Deciding<'a> {
-    fn sort_in(&mut self, judged: Judged<'a>) {
-        let place = match (judged.0.not_measured, judged.0.ratio) {
-            (Some(NotMeasured::NotTestable(_)), _) => &mut self.not_testable,
-            (Some(NotMeasured::Failed(_)), _) => &mut self.failed,
-            (None, None) => &mut self.unfinished,
-            (None, Some(_)) => &mut self.tested,
-        };
-        place.push(judged);
-    }
-
-    fn anomalies(&self) -> Vec<Judged<'a>> {
-        let anomalous = |judged: &&Judged<'_>| judged.1.anomaly.is_some();
-        self.tested.iter().filter(anomalous).copied().collect()
-    }
-
-    fn is_incomplete(&self) -> bool {
-        !self.failed.is_empty() || !self.unfinished.is_empty()
-    }
-
-    fn verdict(&self, ratio: &Interval, threshold: f64) -> Verdict {
-        if self.is_incomplete() || 2 * self.anomalies().len() >= self.tested.len() {
-            Verdict::Undecided
-        } else {
-            position(ratio, threshold)
-        }
-    }
-
-    /// `99.6 % of native [99.2, 100.0]: the 97 % claim holds`, without the full stop.
-    fn found(
-        &self,
-        mean: &Throughput,
-        ratio: &Interval,
-        threshold: f64,
-        verdict: Verdict,
-    ) -> String {
-        let ending = match verdict {
-            Verdict::Holds => "holds".to_owned(),
-            Verdict::Refuted => "is refuted".to_owned(),
-            Verdict::Undecided | Verdict::NotTestable | Verdict::Cost => {
-                format!(
-                    "is undecided, {}",
-                    self.why_undecided(mean, ratio, threshold)
-                )
-            }
-        };
-        format!(
-            "{}: the {} claim {ending}",
-            words::of_native(ratio, threshold),
-            words::threshold(threshold)
-        )
-    }
-
-    fn why_undecided(&self, mean: &Throughput, ratio: &Interval, threshold: f64) -> String {
-        if self.is_incomplete() {
-            let missing = self.failed.len() + self.unfinished.len();
-            format!("lacking a result of {}", words::count(missing, "cell"))
-        } else if position(ratio, threshold) != Verdict::Undecided {
-            "for too many cells look better than native".to_owned()
-        } else {
-            let time: Duration = self.tested.iter().map(|(measured, _)| measured.time).sum();
-            outlook(mean, ratio.confidence, threshold, time)
-        }
-    }
-
-    /// Verdict and sentence, without the full stop, where no cell that decides has a ratio.
-    fn without_ratio(&self, threshold: f64, work: &str) -> (Verdict, String) {
-        let claim = format!("{} of native on {work}", words::threshold(threshold));
-        if !self.unfinished.is_empty() {
-            let sentence = format!(
-                "Whether this host's guests reach {claim} is undecided: none of {} has two boots that count",
-                words::count(self.unfinished.len(), "cell")
-            );
-            return (Verdict::Undecided, sentence);
-        }
-        let has_value =
-            |it: &&ExperimentResult| it.metrics.iter().any(|metric| metric.repetitions > 0);
-        let experiments = self.experiments.iter().filter(has_value).count();
-        let measured: Vec<String> = [(self.costs, "cost"), (experiments, "experiment")]
-            .into_iter()
-            .filter(|&(number, _)| number > 0)
-            .map(|(number, thing)| words::count(number, thing))
-            .collect();
-        if !measured.is_empty() && self.failed.is_empty() && self.not_testable.is_empty() {
-            let measured = measured.join(" and ");
-            return (
-                Verdict::Cost,
-                format!("{measured} measured, and nothing that could be compared with native"),
-            );
-        }
-        let lacking = self.failed.first().or(self.not_testable.first());
-        if lacking.is_none() && !self.experiments.is_empty() {
-            return without_value(self.experiments);
-        }
-        let reason = match lacking {
-            Some((_, judgement)) => judgement.reason.trim_end_matches('.').to_owned(),
-            None => format!("no cell of this scenario is {work}"),
-        };
-        let sentence =
-            format!("Whether this host's guests reach {claim} cannot be tested here: {reason}");
-        (Verdict::NotTestable, sentence)
-    }
-
-    /// What a reader of the sentence must know besides, each a sentence with a space before it.
-    fn remarks(&self, threshold: f64) -> String {
-        let below: Vec<Judged<'_>> = self
-            .tested
-            .iter()
-            .filter(|(_, judgement)| judgement.verdict == Verdict::Refuted)
-            .copied()
-            .collect();
-        let limit = words::threshold(threshold);
-        let remarks: [(&[Judged<'_>], String); 5] = [
-            (&below, format!("below {limit}")),
-            (
-                &self.anomalies(),
-                "above native, an anomaly counted as 100 %".to_owned(),
-            ),
-            (
-                &self.failed,
-                "without a result because the guest failed".to_owned(),
-            ),
-            (&self.unfinished, "not finished".to_owned()),
-            (&self.not_testable, "not testable on this host".to_owned()),
-        ];
-        remarks
-            .into_iter()
-            .filter(|(cells, _)| !cells.is_empty() && !self.tested.is_empty())
-            .map(|(cells, what)| {
-                let verb = if cells.len() == 1 { "is" } else { "are" };
-                let number = words::count(cells.len(), "cell");
-                format!(" {number} {verb} {what}: {}.", labels(cells))
-            })
-            .collect()
-    }
+    let first = cells.first().and_then(kind);
+    first.is_some() && cells.iter().all(|cell| kind(cell) == first)
 }

@@ -1,10 +1,13 @@
 //! Verdicts on a claim, for a cell and for the whole run. Four there are: *holds*, *refuted*, *undecided* and *not
 //! testable*, each with its reason in words.
 
+mod apart;
 mod bound;
 mod compared;
+mod deciding;
 mod headline;
 mod metric;
+mod settings;
 pub mod words;
 
 use std::time::Duration;
@@ -12,17 +15,18 @@ use std::time::Duration;
 pub use bound::shown;
 pub(crate) use bound::{aside, not_testable, parts};
 pub(crate) use compared::compared;
-pub use headline::{classes, headline};
+pub use headline::classes;
+pub(crate) use headline::headline;
 pub(crate) use metric::metric;
 use vtax_scenarios::plan::{Cell, DiskBacking};
 use vtax_workloads::Family;
 
 use crate::devices::is_on_disk;
-use crate::record::NotMeasured;
+use crate::record::{NotMeasured, RunRecord};
 use crate::result::{Interval, Verdict};
 use crate::stats::boot::Blocks;
 use crate::stats::boot::Question;
-use crate::stats::stalls::{EXCLUDED_WITH, Stalls};
+use crate::stats::stalls::Stalls;
 use crate::stats::throughput::Throughput;
 use crate::stats::unequal::chance_of_void;
 
@@ -49,6 +53,8 @@ pub struct Measured<'a> {
     pub blocks: [Blocks; 2],
     /// How strongly its boots follow each other, where that is no chance.
     pub serial_correlation: Option<f64>,
+    /// Whether its precision sized it, and not the budget alone.
+    pub sized: bool,
     /// Boots that count.
     pub boots: usize,
     /// Boots that were measured.
@@ -78,6 +84,8 @@ pub struct Judgement {
     pub anomaly: Option<String>,
     /// Largest distance of the A/A interval from 1.
     pub noise_floor: Option<f64>,
+    /// Whether the sides have unequal shares of void blocks, so that one may hide stalls.
+    pub hides_stalls: bool,
 }
 
 /// Judges a cell against `threshold`. `nested_under` is the hypervisor under this host, `cut_short` whether the run
@@ -96,6 +104,7 @@ pub fn judge(
         reason,
         anomaly: None,
         noise_floor,
+        hides_stalls: false,
     };
     match measured.not_measured {
         Some(NotMeasured::NotTestable(reason)) => {
@@ -135,13 +144,15 @@ pub fn judge(
         ),
         None => against(&ratio, &mean, threshold, measured.time),
     };
-    if let (Verdict::Holds | Verdict::Refuted, Some(why)) = (verdict, unequal(measured)) {
+    let unequal = unequal(measured);
+    let hides_stalls = unequal.is_some();
+    if let (Verdict::Holds | Verdict::Refuted, Some(why)) = (verdict, unequal) {
         (verdict, reason) = (Verdict::Undecided, why);
     }
     if let Some(stalls) = measured.stalls {
         reason += &stumbling(stalls);
         if verdict == Verdict::Holds {
-            reason += &limit(stalls);
+            reason += &format!(" {}", words::excluded(stalls.excluded_nanos));
         }
     }
     if let Some(control) = control.filter(|control| control.low > 1.0 || control.high < 1.0) {
@@ -158,6 +169,7 @@ pub fn judge(
         reason,
         anomaly,
         noise_floor,
+        hides_stalls,
     }
 }
 
@@ -199,19 +211,18 @@ fn stumbling(stalls: &Stalls) -> String {
     )
 }
 
-/// What a verdict that holds cannot know, a sentence with a space before it.
-fn limit(stalls: &Stalls) -> String {
-    format!(
-        " Stalls of any length more often than every {} are excluded with {:.0} %; rarer ones are not.",
-        words::nanos(stalls.excluded_nanos),
-        100.0 * EXCLUDED_WITH
-    )
-}
+/// A precision that was missed by more than this factor is said to be.
+const MISSED: f64 = 1.1;
 
 /// Whether the cell's disk has no device behind it.
 fn is_memory_disk(cell: &Cell) -> bool {
     let disk = cell.guest.disk.as_ref();
     is_on_disk(cell) && disk.is_some_and(|disk| disk.backing == DiskBacking::Memory)
+}
+
+/// What a reader of a headline must know where the host is itself a guest.
+fn nested(record: &RunRecord) -> Option<String> {
+    record.host.nested_under.as_deref().map(words::nested)
 }
 
 /// What a reader must know of the boots behind a result, each a sentence with a space before it.
@@ -229,6 +240,19 @@ fn remarks(measured: &Measured<'_>) -> String {
             measured.boots_unsettled,
             words::count(measured.boots_measured, "boot")
         );
+    }
+    if let Some(ratio) = measured.ratio.filter(|_| measured.sized) {
+        let (reached, wanted) = (
+            ratio.half_width(measured.cell.measure.confidence),
+            measured.cell.measure.precision,
+        );
+        if reached > MISSED * wanted {
+            remarks += &format!(
+                " ± {} % was wanted and ± {} % reached.",
+                words::percent(wanted),
+                words::percent(reached)
+            );
+        }
     }
     let dropped = measured.boots_measured.saturating_sub(measured.boots);
     if dropped > 0 {

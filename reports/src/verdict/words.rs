@@ -5,6 +5,17 @@ use std::time::Duration;
 use vtax_scenarios::plan::{Bound, Unit};
 
 use crate::result::Interval;
+use crate::stats::stalls::EXCLUDED_WITH;
+
+/// Which guest was measured and by which VMM it ran, to begin a sentence with.
+pub(crate) const GUEST: &str = "a bare guest in ring 3 under vtax's own VMM";
+/// The same in brackets.
+pub(crate) const MEASURED: &str = "vtax's own VMM, bare guest in ring 3";
+
+/// That the host is itself a guest.
+pub(crate) fn nested(hypervisor: &str) -> String {
+    format!("Native here is itself a virtual machine under {hypervisor}.")
+}
 
 /// How many decimals a percentage needs so that value and ends, as shown, lie on the same side of `threshold` as they
 /// do in truth; at least one, and below 1 % as many as two significant digits take.
@@ -135,6 +146,15 @@ pub fn percent(share: f64) -> String {
     format!("{percent:.decimals$}")
 }
 
+/// Which stalls `nanos` of [`crate::stats::stalls::Stalls::excluded_nanos`] exclude, a sentence.
+pub(crate) fn excluded(excluded_nanos: f64) -> String {
+    format!(
+        "Stalls of any length more often than every {} are excluded with {} %; rarer ones are not.",
+        nanos(excluded_nanos),
+        100.0 * EXCLUDED_WITH
+    )
+}
+
 /// A count as far as this machine can hold it.
 pub(crate) fn at_most(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
@@ -145,6 +165,67 @@ pub(crate) fn at_most(count: u64) -> usize {
 pub fn count(number: usize, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {thing}{plural}")
+}
+
+/// From this factor on it is clearer than a change in percent.
+pub(crate) const MANIFOLD: f64 = 2.0;
+
+/// Whether a quotient shows a difference: 1 is outside of its interval.
+pub(crate) fn is_shown(ratio: &Interval) -> bool {
+    ratio.low > 1.0 || ratio.high < 1.0
+}
+
+/// A quotient as a change, and its interval: `−45 %` and `[−46, −44]`, `+8.7 %` and `[+8.0, +9.4]`, `3.1 ×` and `[3.0, 3.2]`; with
+/// as many decimals as it takes for a difference that is shown not to look like none.
+pub(crate) fn changed(ratio: &Interval) -> (String, String) {
+    if ratio.value >= MANIFOLD {
+        let ends = format!("[{:.1}, {:.1}]", ratio.low, ratio.high);
+        return (format!("{:.1} ×", ratio.value), ends);
+    }
+    let of = |value: f64| value - 1.0;
+    let change = Interval {
+        value: of(ratio.value),
+        low: of(ratio.low),
+        high: of(ratio.high),
+        ..*ratio
+    };
+    let decimals = change_decimals(&change);
+    let show = |change: f64| match minus(&format!("{:.decimals$}", 100.0 * change)) {
+        text if text.starts_with('−') || text.chars().all(|it| "0.".contains(it)) => text,
+        text => format!("+{text}"),
+    };
+    (
+        format!("{} %", show(change.value)),
+        format!("[{}, {}]", show(change.low), show(change.high)),
+    )
+}
+
+/// How many decimals a change of so many percent needs so that no end that is not 0 looks like it.
+pub(crate) fn change_decimals(change: &Interval) -> usize {
+    let least = usize::from(change.high - change.low < 0.02);
+    let either = [
+        (f64::MIN_POSITIVE, f64::INFINITY),
+        (f64::NEG_INFINITY, -f64::MIN_POSITIVE),
+    ];
+    let decimals = either.map(|bound| true_decimals(least, change, bound, 0.01));
+    decimals.into_iter().fold(least, usize::max).min(3)
+}
+
+/// A minus sign in the place of a hyphen, and none before a zero.
+pub(crate) fn minus(text: &str) -> String {
+    match text.strip_prefix('-') {
+        Some(rest) if rest.chars().all(|it| "0.".contains(it)) => rest.to_owned(),
+        Some(rest) => format!("−{rest}"),
+        None => text.to_owned(),
+    }
+}
+
+/// With a capital letter.
+pub(crate) fn capitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or(String::new(), |first| {
+        first.to_uppercase().chain(characters).collect()
+    })
 }
 
 #[cfg(test)]
@@ -217,6 +298,24 @@ mod tests {
         ] {
             assert_eq!(bound(given, unit), text);
         }
+    }
+
+    #[test]
+    fn changes_keep_their_sign_and_do_not_look_like_none() {
+        let of = |low, value, high| {
+            let (value, ends) = changed(&interval(low, value, high));
+            format!("{value} {ends}")
+        };
+        assert_eq!(of(0.541, 0.55, 0.559), "−45.0 % [−45.9, −44.1]");
+        assert_eq!(of(0.5, 0.55, 0.6), "−45 % [−50, −40]");
+        assert_eq!(of(1.0803, 1.087, 1.0941), "+8.7 % [+8.0, +9.4]");
+        // Less than a difference of 0.05 % is still one.
+        assert_eq!(of(1.0002, 1.005, 1.0098), "+0.50 % [+0.02, +0.98]");
+        assert_eq!(of(0.98, 1.0, 1.02), "0 % [−2, +2]");
+        assert_eq!(of(2.9, 3.05, 3.2), "3.0 × [2.9, 3.2]");
+        assert!(is_shown(&interval(1.0002, 1.005, 1.01)));
+        assert!(is_shown(&interval(0.9, 0.95, 0.999)));
+        assert!(!is_shown(&interval(0.9, 1.05, 1.2)));
     }
 
     #[test]

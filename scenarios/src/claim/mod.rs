@@ -19,6 +19,9 @@ pub(crate) use words::{rule, taken_for_granted};
 /// What a scenario claims.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
+    /// Whether nobody asked for it: the scenario has no `[claim]`, and this is what stands in its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub assumed: bool,
     /// The threshold of cells, such as 0.97: guest performance as a share of native is at least this.
     pub ratio: f64,
     /// Which cells decide the scenario's verdict and the exit code, where a share of native does.
@@ -55,6 +58,7 @@ pub enum Premise {
 impl Default for Claim {
     fn default() -> Self {
         Self {
+            assumed: false,
             ratio: 0.97,
             over: ClaimOver::All,
             each: false,
@@ -247,16 +251,18 @@ impl Plan {
     }
 
     /// Whether the wanted precision of each cell's share of native says how many boots it gets. Where cells are compared with
-    /// one another nothing that was measured may, for the interval to keep its promise: they get what the budget allows.
+    /// one another, by the claim or since that is the question of a matrix of settings, nothing that was measured may, for the
+    /// interval to keep its promise: they get what the budget allows.
     #[must_use]
     pub fn sized_by_precision(&self) -> bool {
-        !matches!(self.claim.form, Form::Compare(_))
+        !matches!(self.claim.form, Form::Compare(_)) && self.setting_pairs().is_empty()
     }
 
     /// How many intervals the verdicts on its claim are read from.
     #[must_use]
     pub fn verdicts(&self) -> usize {
         match &self.claim.form {
+            Form::Share if self.asks_of_settings() => 0,
             Form::Share => 1 + self.judged_workloads().len(),
             Form::Compare(_) => 1,
             Form::Metric(metric) => metric.experiments.len(),

@@ -114,6 +114,18 @@ fn backing(of: &str) -> BTreeMap<&'static str, String> {
 }
 
 impl ClaimSpec {
+    /// Whether the scenario says nothing of a claim.
+    fn is_empty(&self) -> bool {
+        let texts = [&self.words, &self.source, &self.why, &self.not_testable];
+        texts.into_iter().all(Option::is_none)
+            && self.needs.is_none()
+            && self.ratio.is_none()
+            && self.over.is_none()
+            && self.each.is_none()
+            && self.compare.is_none()
+            && self.metric.is_none()
+    }
+
     /// Whether the scenario says that nothing decides its claim yet.
     pub fn is_not_testable(&self) -> bool {
         self.not_testable.is_some()
@@ -135,6 +147,7 @@ pub(crate) fn resolve(
     };
     one_form(spec, errors);
     Claim {
+        assumed: spec.is_empty(),
         ratio: ratio(&spec.ratio, errors),
         over: value(&spec.over, ClaimOver::All),
         each: value(&spec.each, false),

@@ -20,6 +20,21 @@ impl Bound {
 }
 
 impl What {
+    /// As a scenario names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::Time => "time",
+            Self::CpuTime => "cpu-time",
+            Self::P50 => "p50",
+            Self::P90 => "p90",
+            Self::P99 => "p99",
+            Self::P999 => "p99.9",
+            Self::P9999 => "p99.99",
+        }
+    }
+
     /// In words.
     #[must_use]
     pub const fn words(self) -> &'static str {
@@ -64,6 +79,10 @@ impl Premise {
 pub(crate) fn rule(plan: &Plan) -> String {
     let claim = &plan.claim;
     match &claim.form {
+        Form::Share if plan.asks_of_settings() => format!(
+            "nothing is claimed. What each value of {} does to the guest is measured against the first, guest against guest.",
+            settings(plan)
+        ),
         Form::Share => {
             let each = if claim.each {
                 ", each workload by itself and all together"
@@ -102,6 +121,16 @@ pub(crate) fn rule(plan: &Plan) -> String {
         }
         Form::NotTestable(reason) => format!("not testable yet: {reason}"),
     }
+}
+
+/// The settings in which alone two cells of the plan differ, by their paths.
+fn settings(plan: &Plan) -> String {
+    let pairs = plan.setting_pairs();
+    let settings = plan.settings();
+    let of_pairs = settings.iter().enumerate();
+    let of_pairs = of_pairs.filter(|(place, _)| pairs.iter().any(|pair| pair.setting == *place));
+    let keys: Vec<String> = of_pairs.map(|(_, it)| it.key()).collect();
+    keys.join(" and of ")
 }
 
 /// What the claim needs of a host, in one sentence with a full stop; `None` where it needs nothing.

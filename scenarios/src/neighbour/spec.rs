@@ -75,7 +75,7 @@ pub(crate) struct NeighbourSpec {
     /// Host CPUs to which each one's control group is confined: no thread of its process runs elsewhere. Default: those
     /// that vtax may use.
     #[serde(default)]
-    #[schemars(with = "Vec<u32>", length(min = 1), example = [0, 1])]
+    #[schemars(with = "Vec<u32>", length(min = 1), example = two_cpus())]
     pub cpuset: Given<Vec<u32>>,
     /// Weight of each one's control group for the block device under its scratch disk, from 1 to 10000. It takes a device
     /// that is shared by weight: by the scheduler bfq, which knows weights up to 1000, or by blk-iocost. How closely they
@@ -156,6 +156,11 @@ impl<'de> Deserialize<'de> for NeighbourPinningSpec {
         }
         deserializer.deserialize_any(Pinning)
     }
+}
+
+/// An array would need more of `syn` than schemars asks for, so that this crate would not build by itself.
+fn two_cpus() -> [u32; 2] {
+    [0, 1]
 }
 
 impl JsonSchema for NeighbourPinningSpec {
