@@ -334,6 +334,7 @@ fn head(rig: &Rig, job: &Job<'_>, prices: Prices) -> RunRecord {
             .iter()
             .map(|(&cell, reason)| (cell, NotMeasured::NotTestable(reason.clone())))
             .collect(),
+        native_disks: BTreeMap::new(),
         experiments_not_measured: BTreeMap::new(),
         metrics_unavailable: BTreeMap::new(),
         resumed: Vec::new(),

@@ -17,6 +17,7 @@ pub mod experiments;
 pub mod export;
 pub mod html;
 pub mod ledger;
+pub mod native_disk;
 pub mod record;
 pub mod result;
 pub mod selftest;
