@@ -47,19 +47,8 @@ impl Ring {
             .file()
             .map(|file| types::Fd(file.as_raw_fd()))
             .ok_or_else(|| io::Error::other("the disk has no file"))?;
-        // Completions wait until this thread enters the kernel, instead of interrupting it there (Linux 5.19, 6.0): as the
-        // guest's I/O thread has it, and as fio does.
-        let frugal = IoUring::builder()
-            .setup_coop_taskrun()
-            .setup_taskrun_flag()
-            .setup_single_issuer()
-            .build(entries);
-        let ring = match frugal {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::new(entries)?,
-            result => result?,
-        };
         Ok(Self {
-            ring,
+            ring: frugal(entries)?,
             disk,
             file,
             buffers: ManuallyDrop::new(buffers),
@@ -122,6 +111,27 @@ impl Ring {
         }
         Ok(())
     }
+}
+
+/// A ring whose completions wait until this thread asks for them, instead of interrupting it: as fio has it. Kernels before
+/// Linux 6.1 know less of that, the oldest nothing.
+fn frugal(entries: u32) -> io::Result<IoUring> {
+    let mut cooperating = IoUring::builder();
+    cooperating
+        .setup_coop_taskrun()
+        .setup_taskrun_flag()
+        .setup_single_issuer();
+    let mut deferring = cooperating.clone();
+    deferring.setup_defer_taskrun();
+    let mut result = deferring.build(entries);
+    for builder in [&cooperating, &IoUring::builder()] {
+        match &result {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            _ => break,
+        }
+        result = builder.build(entries);
+    }
+    result
 }
 
 impl Drop for Ring {
