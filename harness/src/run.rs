@@ -228,8 +228,12 @@ impl<'a> Session<'a> {
                     samples,
                     counters,
                     known,
+                    native_disk,
                     ..
                 } = outcome;
+                if let Some(disk) = native_disk {
+                    self.notebook.native_disk(cell, disk)?;
+                }
                 self.campaign.add(cell, &samples, known, end - start);
                 self.notebook.keep(samples, counters);
                 Ok(())

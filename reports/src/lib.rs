@@ -18,6 +18,7 @@ pub mod export;
 pub mod html;
 pub mod ledger;
 pub mod native_disk;
+mod placement;
 pub mod record;
 pub mod result;
 pub mod selftest;

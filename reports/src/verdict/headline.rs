@@ -166,12 +166,19 @@ impl<'a> Deciding<'a> {
         self.tested.iter().filter(anomalous).copied().collect()
     }
 
+    /// How many cells have no verdict because it depends on where native runs.
+    fn dependent(&self) -> usize {
+        let depends = |judged: &&Judged<'_>| judged.1.depends_on_placement;
+        self.tested.iter().filter(depends).count()
+    }
+
     fn is_incomplete(&self) -> bool {
         !self.failed.is_empty() || !self.unfinished.is_empty()
     }
 
     fn verdict(&self, ratio: &Interval, threshold: f64) -> Verdict {
-        if self.is_incomplete() || 2 * self.anomalies().len() >= self.tested.len() {
+        let no_answer = self.anomalies().len() + self.dependent();
+        if self.is_incomplete() || 2 * no_answer >= self.tested.len() {
             Verdict::Undecided
         } else {
             position(ratio, threshold)
@@ -202,7 +209,11 @@ impl<'a> Deciding<'a> {
             let missing = self.failed.len() + self.unfinished.len();
             format!("lacking a result of {}", words::count(missing, "cell"))
         } else if position(ratio, threshold) != Verdict::Undecided {
-            "for too many cells look better than native".to_owned()
+            if self.dependent() > self.anomalies().len() {
+                "for too many verdicts depend on the CPU that native runs on".to_owned()
+            } else {
+                "for too many cells look better than native".to_owned()
+            }
         } else {
             let time: Duration = self.tested.iter().map(|(measured, _)| measured.time).sum();
             outlook(mean, ratio.confidence, threshold, time)

@@ -71,6 +71,8 @@ pub struct Judgement {
     pub anomaly: Option<String>,
     /// Largest distance of the A/A interval from 1.
     pub noise_floor: Option<f64>,
+    /// Whether it is undecided because another verdict would come of another CPU for the native side.
+    pub depends_on_placement: bool,
 }
 
 /// Judges a cell against `threshold`. `nested_under` is the hypervisor under this host, `cut_short` whether the run
@@ -89,6 +91,7 @@ pub fn judge(
         reason,
         anomaly: None,
         noise_floor,
+        depends_on_placement: false,
     };
     match measured.not_measured {
         Some(NotMeasured::NotTestable(reason)) => {
@@ -142,6 +145,7 @@ pub fn judge(
         reason,
         anomaly,
         noise_floor,
+        depends_on_placement: false,
     }
 }
 
