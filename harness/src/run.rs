@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use vtax_reports::html::HtmlError;
 use vtax_reports::record::{NotMeasured, RunRecord, SCHEMA};
 use vtax_reports::result::Results;
 use vtax_reports::store::StoreError;
+use vtax_reports::verdict::words;
 use vtax_scenarios::plan::{Cell, Neighbour, Plan};
 
 use crate::campaign::Campaign;
@@ -129,6 +131,14 @@ impl<'a> Session<'a> {
 
     /// All cells, sweep by sweep, until each has its boots or the time is up.
     fn cells(&mut self) -> Result<(), RunError> {
+        for cell in self.campaign.hopeless() {
+            self.progress.say(&format!(
+                "{}: not begun, since two of its boots wait {} or more for KSM and the budget leaves cells {}",
+                cell.label,
+                words::duration(Duration::from_nanos(2 * cell.ksm_wait_nanos())),
+                words::duration(Duration::from_nanos(self.job.plan.cells_nanos()))
+            ));
+        }
         self.progress.start(self.campaign.boots_left());
         // The pilots of a run that goes on may be complete already.
         self.size();

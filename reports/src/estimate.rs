@@ -67,7 +67,7 @@ fn results(
             let boots = spans.boots(cell.id);
             let digest = Digest::new(cell, &boots, record.nanos_per_tick, counted);
             match record.native_disks.get(&cell.id) {
-                Some(_) => digest.placed(Placements::of(&boots, cell.measure.confidence)),
+                Some(_) => digest.placed(Placements::of(&boots, &cell.measure)),
                 None => digest,
             }
         })

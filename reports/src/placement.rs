@@ -10,6 +10,8 @@
 
 use std::collections::BTreeMap;
 
+use vtax_scenarios::plan::Measure;
+
 use crate::native_disk::{Found, NativeDisk};
 use crate::record::{Marks, Reading, Sample, Side};
 use crate::result::{Interval, OnCpu, Verdict};
@@ -28,13 +30,13 @@ pub(crate) struct Placements {
     /// By CPU, ascending; those with too few boots left out.
     on: Vec<(u32, LogMean, u32)>,
     /// The largest difference between two of them, native's time on the one against the other in the same boots; only where
-    /// it is more than chance.
+    /// it is more than chance and more than the precision that the cell was to have.
     difference: Option<LogMean>,
 }
 
 impl Placements {
     /// From the boots of a cell whose native blocks may run on several CPUs.
-    pub(crate) fn of(boots: &[BootSamples<'_>], confidence: f64) -> Self {
+    pub(crate) fn of(boots: &[BootSamples<'_>], measure: &Measure) -> Self {
         let boots: Vec<Boot> = boots.iter().filter_map(|it| Boot::of(&it.blocks)).collect();
         let mut cpus: Vec<u16> = boots
             .iter()
@@ -53,7 +55,7 @@ impl Placements {
         let pairs = (0..cpus.len()).flat_map(|one| (0..one).map(move |other| (one, other)));
         // So many differences are looked at, and one of them shall be taken for real by chance no more often than the
         // confidence says (Bonferroni).
-        let each = 1.0 - (1.0 - confidence) / pairs.clone().count().max(1) as f64;
+        let each = 1.0 - (1.0 - measure.confidence) / pairs.clone().count().max(1) as f64;
         let differences = pairs.filter_map(|(one, other)| {
             let values: Vec<f64> = boots
                 .iter()
@@ -61,7 +63,10 @@ impl Placements {
                     Some(boot.native.get(&cpus[one])? - boot.native.get(&cpus[other])?)
                 })
                 .collect();
-            mean(&values).filter(|it| it.mean.abs() > it.half_width(each))
+            mean(&values).filter(|it| {
+                let size = it.mean.abs();
+                size > it.half_width(each) && size > stein::log_half_width(measure.precision)
+            })
         });
         let difference = differences.max_by(|a, b| a.mean.abs().total_cmp(&b.mean.abs()));
         Self {
@@ -284,12 +289,10 @@ mod tests {
                 let own = boot * 7 % 5;
                 let mut blocks = vec![block(Side::Guest, 0, 1000 + own)];
                 for (cpu, &ticks) in (0..).zip(native) {
+                    // The order differs from CPU to CPU, the mean does not.
+                    let noise = (boot * 3 + u64::from(cpu)) % 4;
                     for side in [Side::Native, Side::Control] {
-                        blocks.push(block(
-                            side,
-                            cpu,
-                            ticks + own + boot * (u64::from(cpu) + 3) % 4,
-                        ));
+                        blocks.push(block(side, cpu, ticks + own + noise));
                     }
                 }
                 // What does not count says nothing.
@@ -309,6 +312,13 @@ mod tests {
             .collect()
     }
 
+    /// Of a cell that is to be known to 1 %.
+    fn measure() -> Measure {
+        let text = "schema = 1\nname = \"s\"\n[measure]\nprecision = \"1%\"\n[[workload]]\nname = \"cpu-hash\"";
+        let plan = vtax_scenarios::parse("s.toml", text, &Default::default());
+        plan.unwrap().plan.cells.remove(0).measure
+    }
+
     fn judgement(verdict: Verdict) -> Judgement {
         Judgement {
             verdict,
@@ -320,7 +330,7 @@ mod tests {
     }
 
     fn after(native: &[u64], verdict: Verdict) -> Judgement {
-        let placements = Placements::of(&boots(native, 8), 0.95);
+        let placements = Placements::of(&boots(native, 8), &measure());
         judged(judgement(verdict), &placements, None, THRESHOLD, 0.95)
     }
 
@@ -360,10 +370,12 @@ mod tests {
             (judgement.verdict, judgement.reason.as_str()),
             (Verdict::Holds, "Because.")
         );
+        // Neither where it makes less than the precision that was asked for.
+        assert_eq!(after(&[900, 905], Verdict::Holds).reason, "Because.");
         // With one CPU there is nothing to compare.
         assert_eq!(after(&[500], Verdict::Holds).reason, "Because.");
         // Neither with fewer boots than say something.
-        let few = Placements::of(&boots(&[1130, 690], 2), 0.95);
+        let few = Placements::of(&boots(&[1130, 690], 2), &measure());
         assert_eq!(few, Placements::default());
     }
 
@@ -390,7 +402,7 @@ mod tests {
 
     #[test]
     fn shares_are_those_that_went_in() {
-        let on = Placements::of(&boots(&[1130, 690], 8), 0.95).results(0.95);
+        let on = Placements::of(&boots(&[1130, 690], 8), &measure()).results(0.95);
         let shares: Vec<(u32, f64)> = on.iter().map(|it| (it.cpu, it.ratio.value)).collect();
         assert_eq!((shares[0].0, shares[1].0), (0, 1));
         assert!(

@@ -240,11 +240,22 @@ fn too_few_boots(measured: &Measured<'_>, cut_short: bool) -> String {
     } else {
         "Fewer than two of this cell's boots have a round that counts"
     };
-    format!(
+    let mut reason = format!(
         "{happened} ({} of {}).",
         measured.boots,
         words::count(measured.boots_measured, "boot")
-    )
+    );
+    let wait = Duration::from_nanos(measured.cell.ksm_wait_nanos());
+    if !wait.is_zero() {
+        let pilot = Duration::from_nanos(measured.cell.pilot_nanos());
+        reason += &format!(
+            " Each boot waits {} or more for KSM, and its pilot takes {}: give it more --budget, let KSM look at more pages at a \
+             time (ksm-pages-to-scan in [host]), or offer it less memory.",
+            words::duration(wait),
+            words::duration(pilot)
+        );
+    }
+    reason
 }
 
 /// The likely causes of a guest that beats native, the likeliest first.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, opcode, types};
 use vtax_reports::native_disk::Waiting;
 use vtax_workloads::block::engine::{Drive, Request};
-use vtax_workloads::block::{Job, MAX_DEPTH, SECTOR_BYTES};
+use vtax_workloads::block::{Job, SECTOR_BYTES};
 
 use super::Buffers;
 use crate::guest::embedded::devices::disk::Disk;
@@ -27,7 +27,7 @@ pub(super) struct Ring {
     /// Given back to the allocator only when the kernel is done with them.
     buffers: ManuallyDrop<Buffers>,
     /// Bytes that each slot's request moves.
-    expected: [usize; MAX_DEPTH as usize],
+    expected: Vec<usize>,
     /// Requests that were begun and have not ended.
     under_way: usize,
     waiting: Waiting,
@@ -52,7 +52,7 @@ impl Ring {
             disk,
             file,
             buffers: ManuallyDrop::new(buffers),
-            expected: [0; MAX_DEPTH as usize],
+            expected: vec![0; usize::try_from(job.depth).map_err(io::Error::other)?],
             under_way: 0,
             waiting,
         })
