@@ -133,7 +133,8 @@ impl<'a> Session<'a> {
     fn cells(&mut self) -> Result<(), RunError> {
         for cell in self.campaign.hopeless() {
             self.progress.say(&format!(
-                "{}: not begun, since two of its boots wait {} or more for KSM and the budget leaves cells {}",
+                "{}: not begun, since two of its boots wait {} or more for KSM and all cells together have {}; `vtax scenario \
+                 explain` says what budget would do",
                 cell.label,
                 words::duration(Duration::from_nanos(2 * cell.ksm_wait_nanos())),
                 words::duration(Duration::from_nanos(self.job.plan.cells_nanos()))

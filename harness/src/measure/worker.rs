@@ -38,7 +38,7 @@ pub const MAX_WARM_UP: usize = 8;
 /// A warm-up block is this part of a block.
 const WARM_UP_PART: u64 = 4;
 
-/// Short blocks of each way to wait for a disk, on each CPU that native blocks begin on, before one of them is chosen.
+/// Blocks of each way to wait for a disk, on each CPU that native blocks begin on, before one of them is chosen.
 const WAITING_TRIALS: u32 = 5;
 
 /// A side has settled when its last block is at most this much faster than its best before.
@@ -296,7 +296,7 @@ impl Worker<'_> {
         }
     }
 
-    /// The way of waiting by which the native side is the fastest, from short blocks in turns, wherever they may begin; the
+    /// The way of waiting by which the native side is the fastest, from untimed blocks in turns, wherever they may begin; the
     /// twin waits by it then. `None` where there is but one. `iterations` make a block.
     fn fastest_wait(&mut self, iterations: u64) -> Result<Option<Waiting>, BootError> {
         let shared = self.shared;
@@ -307,7 +307,6 @@ impl Worker<'_> {
         else {
             return Ok(None);
         };
-        let iterations = (iterations / WARM_UP_PART).max(1);
         let mut fastest: Option<(f64, Waiting)> = None;
         let mut ticks = vec![Vec::new(); disk.ways.len()];
         for turn in 0..WAITING_TRIALS * disk.starts() {
