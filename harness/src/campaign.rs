@@ -19,6 +19,8 @@ use crate::whole::whole;
 pub struct Campaign<'a> {
     plan: &'a Plan,
     cells: Vec<CellState>,
+    /// Cells that are not begun, by id.
+    hopeless: Vec<u32>,
     sized: bool,
 }
 
@@ -33,7 +35,7 @@ struct CellState {
     wanted: Option<u32>,
     /// What the first boot found out.
     known: Option<Known>,
-    /// No further boots: it failed, or the host lacks something.
+    /// No further boots: it failed, the host lacks something, or the budget has no room for two.
     out: bool,
 }
 
@@ -41,18 +43,31 @@ impl<'a> Campaign<'a> {
     /// All cells of the plan, but for those that are not to be measured.
     #[must_use]
     pub fn new(plan: &'a Plan, not_measured: &BTreeMap<u32, NotMeasured>) -> Self {
+        let mut cells: Vec<CellState> = plan
+            .cells
+            .iter()
+            .map(|cell| CellState {
+                out: not_measured.contains_key(&cell.id),
+                ..CellState::default()
+            })
+            .collect();
+        let hopeless = hopeless(plan, |cell| cells[cell.id as usize].out);
+        for &cell in &hopeless {
+            cells[cell as usize].out = true;
+        }
         Self {
             plan,
-            cells: plan
-                .cells
-                .iter()
-                .map(|cell| CellState {
-                    out: not_measured.contains_key(&cell.id),
-                    ..CellState::default()
-                })
-                .collect(),
+            cells,
+            hopeless,
             sized: false,
         }
+    }
+
+    /// The cells that are not begun, since each of their boots waits for KSM and the budget has no room for two.
+    pub fn hopeless(&self) -> impl Iterator<Item = &'a Cell> {
+        let plan = self.plan;
+        let cells = self.hopeless.iter();
+        cells.filter_map(|&id| plan.cells.get(id as usize))
     }
 
     /// The cells to boot in sweep number `sweep`, in order. Empty: the run is complete. A cell that has had its boot of a
@@ -165,6 +180,32 @@ impl<'a> Campaign<'a> {
     }
 }
 
+/// The cells that wait for KSM and for whose first two boots the budget has no room, beside the first two of all others: with
+/// one boot there is no interval, and what it waited would be lost to those that can have two. Those that wait the least come
+/// first.
+fn hopeless(plan: &Plan, out: impl Fn(&Cell) -> bool) -> Vec<u32> {
+    let two_boots = |cell: &Cell| cell.boot_nanos().saturating_mul(2);
+    let (mut waiting, others): (Vec<&Cell>, Vec<&Cell>) = plan
+        .cells
+        .iter()
+        .filter(|cell| !out(cell))
+        .partition(|cell| cell.ksm_wait_nanos() > 0);
+    waiting.sort_by_key(|cell| cell.boot_nanos());
+    let taken = others
+        .into_iter()
+        .map(two_boots)
+        .fold(0, u64::saturating_add);
+    let mut left = plan.cells_nanos().saturating_sub(taken);
+    let mut hopeless = Vec::new();
+    for cell in waiting {
+        match left.checked_sub(two_boots(cell)) {
+            Some(rest) => left = rest,
+            None => hopeless.push(cell.id),
+        }
+    }
+    hopeless
+}
+
 impl CellState {
     fn boots_done(&self) -> u32 {
         u32::try_from(self.boots.len()).unwrap_or(u32::MAX)
@@ -193,5 +234,51 @@ impl CellState {
 
     fn nanos_per_boot(&self) -> f64 {
         self.nanos as f64 / f64::from(self.boots_done().max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vtax_scenarios::{Overrides, parse};
+
+    use super::*;
+
+    /// A cell without KSM, one that waits 52.4 s for it in each boot, and one that waits 104.8 s.
+    fn plan(budget: &str) -> Plan {
+        let text = format!(
+            "schema = 1\nname = \"s\"\n[guest]\nmergeable = true\n[measure]\nbudget = \"{budget}\"\n[[workload]]\n\
+             name = \"cpu-hash\"\n[matrix]\n\"guest.memory\" = [\"512MiB\", \"256MiB\"]\n\"host.ksm\" = [\"on\", \"off\"]"
+        );
+        parse("s.toml", &text, &Overrides::default()).unwrap().plan
+    }
+
+    #[test]
+    fn a_cell_that_cannot_have_two_boots_is_not_begun() {
+        for (budget, hopeless) in [
+            ("90s", &["256MiB", "512MiB"][..]),
+            ("110s", &["512MiB"]),
+            ("300s", &["512MiB"]),
+            ("330s", &[]),
+        ] {
+            let plan = plan(budget);
+            let campaign = Campaign::new(&plan, &BTreeMap::new());
+            let found: Vec<&str> = campaign
+                .hopeless()
+                .map(|cell| cell.parameters["guest.memory"].as_str())
+                .collect();
+            assert_eq!(found, hopeless, "{budget}");
+            assert!(campaign.hopeless().all(|cell| cell.ksm_wait_nanos() > 0));
+            assert_eq!(campaign.sweep(0).len(), 4 - hopeless.len());
+        }
+    }
+
+    #[test]
+    fn a_cell_that_is_not_measured_takes_nothing_from_the_others() {
+        let plan = plan("110s");
+        let is_small = |cell: &&Cell| cell.ksm_wait_nanos() > 0 && cell.guest.memory == 256 << 20;
+        let small = plan.cells.iter().find(is_small).unwrap();
+        let why = NotMeasured::NotTestable("no KSM".to_owned());
+        let campaign = Campaign::new(&plan, &BTreeMap::from([(small.id, why)]));
+        assert!(campaign.hopeless().all(|cell| cell.id != small.id));
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use vtax_reports::counters::{CounterLog, CounterRow};
 use vtax_reports::estimate::whole as estimate;
 use vtax_reports::html;
+use vtax_reports::native_disk::NativeDisk;
 use vtax_reports::record::{NotMeasured, RunRecord, Sample, Side};
 use vtax_reports::result::Results;
 use vtax_reports::store::{Event, LatencyLog, REPORT_FILE, Run, StoreError, Writer, replace_file};
@@ -168,6 +169,19 @@ impl Notebook {
 
     fn nanos(&self, ticks: u32) -> u64 {
         whole((f64::from(ticks) * self.run.record.nanos_per_tick).round())
+    }
+
+    /// What the native side of a cell has for its disk work. The first boot's word stands.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn native_disk(&mut self, cell: &Cell, disk: NativeDisk) -> Result<(), StoreError> {
+        let known = &mut self.run.record.native_disks;
+        if known.contains_key(&cell.id) {
+            return Ok(());
+        }
+        known.insert(cell.id, disk);
+        self.writer.record(&self.run.record)
     }
 
     /// Keeps blocks that are on disk for the estimate, and what was counted around them.

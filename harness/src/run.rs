@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use vtax_reports::html::HtmlError;
 use vtax_reports::record::{NotMeasured, RunRecord, SCHEMA};
 use vtax_reports::result::Results;
 use vtax_reports::store::StoreError;
+use vtax_reports::verdict::words;
 use vtax_scenarios::plan::{Cell, Neighbour, Plan};
 
 use crate::campaign::Campaign;
@@ -129,6 +131,15 @@ impl<'a> Session<'a> {
 
     /// All cells, sweep by sweep, until each has its boots or the time is up.
     fn cells(&mut self) -> Result<(), RunError> {
+        for cell in self.campaign.hopeless() {
+            self.progress.say(&format!(
+                "{}: not begun, since two of its boots wait {} or more for KSM and all cells together have {}; `vtax scenario \
+                 explain` says what budget would do",
+                cell.label,
+                words::duration(Duration::from_nanos(2 * cell.ksm_wait_nanos())),
+                words::duration(Duration::from_nanos(self.job.plan.cells_nanos()))
+            ));
+        }
         self.progress.start(self.campaign.boots_left());
         // The pilots of a run that goes on may be complete already.
         self.size();
@@ -228,8 +239,12 @@ impl<'a> Session<'a> {
                     samples,
                     counters,
                     known,
+                    native_disk,
                     ..
                 } = outcome;
+                if let Some(disk) = native_disk {
+                    self.notebook.native_disk(cell, disk)?;
+                }
                 self.campaign.add(cell, &samples, known, end - start);
                 self.notebook.keep(samples, counters);
                 Ok(())
@@ -334,6 +349,7 @@ fn head(rig: &Rig, job: &Job<'_>, prices: Prices) -> RunRecord {
             .iter()
             .map(|(&cell, reason)| (cell, NotMeasured::NotTestable(reason.clone())))
             .collect(),
+        native_disks: BTreeMap::new(),
         experiments_not_measured: BTreeMap::new(),
         metrics_unavailable: BTreeMap::new(),
         resumed: Vec::new(),

@@ -257,6 +257,7 @@ fn record(cells: u32) -> RunRecord {
         counters_unavailable: BTreeMap::new(),
         unit_costs: BTreeMap::new(),
         not_measured: BTreeMap::new(),
+        native_disks: BTreeMap::new(),
         experiments_not_measured: BTreeMap::new(),
         metrics_unavailable: BTreeMap::new(),
         resumed: Vec::new(),

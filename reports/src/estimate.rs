@@ -16,9 +16,10 @@ use crate::counters::{Counter, CounterLog, CounterRow};
 use crate::devices;
 use crate::experiments;
 use crate::ledger::{BootAccount, Ledger, cpu_time};
+use crate::placement::{self, Placements};
 use crate::record::{Marks, NotMeasured, RunRecord, Sample, Side};
 use crate::result::{
-    CellResult, Direction, ExperimentResult, Interval, LostFrames, Results, SideSummary,
+    CellResult, Direction, ExperimentResult, Interval, LostFrames, Results, SideSummary, Verdict,
 };
 use crate::settings;
 use crate::spans::{BootSamples, Spans};
@@ -68,7 +69,12 @@ fn results(
         .par_iter()
         .map(|cell| {
             let counted = |boot| counters.boot(cell.id, boot);
-            Digest::new(cell, &spans.boots(cell.id), record.nanos_per_tick, counted)
+            let boots = spans.boots(cell.id);
+            let digest = Digest::new(cell, &boots, record.nanos_per_tick, counted);
+            match record.native_disks.get(&cell.id) {
+                Some(_) => digest.placed(Placements::of(&boots, &cell.measure)),
+                None => digest,
+            }
         })
         .collect();
     let sized = record.plan.sized_by_precision();
@@ -85,9 +91,14 @@ fn results(
     let claims_a_share = plan.claim.form == Form::Share && !plan.asks_of_settings();
     let judgements: Vec<Judgement> = measured
         .iter()
-        .map(|measured| {
+        .zip(&digests)
+        .map(|(measured, digest)| {
             let claim = &record.plan.claim;
             let judgement = verdict::judge(measured, claim.ratio, nested_under, cut_short);
+            let disk = record.native_disks.get(&measured.cell.id);
+            let confidence = measured.cell.measure.confidence;
+            let placements = &digest.placements;
+            let judgement = placement::judged(judgement, placements, disk, claim.ratio, confidence);
             verdict::aside(judgement, claims_a_share, measured)
         })
         .collect();
@@ -162,6 +173,7 @@ struct Digest {
     stalls: Option<Stalls>,
     switches: Switches,
     lost_frames: Option<LostFrames>,
+    placements: Placements,
     time: Duration,
 }
 
@@ -238,8 +250,14 @@ impl Digest {
             blocks: sides,
             stalls,
             lost_frames,
+            placements: Placements::default(),
             time,
         }
+    }
+
+    /// The same, with what native's CPUs make of it.
+    fn placed(self, placements: Placements) -> Self {
+        Self { placements, ..self }
     }
 
     fn measured<'a>(
@@ -342,6 +360,11 @@ impl Digest {
             cpu: cpu_time(&self.accounts, self.series.pilot(), confidence)
                 .filter(|_| is_measured && self.question == Question::Ratio),
             net_backend: cell.guest.net.as_ref().map(|net| net.backend),
+            native_disk: record.native_disks.get(&cell.id).cloned(),
+            on_cpus: match judgement.verdict {
+                Verdict::Cost | Verdict::NotTestable => Vec::new(),
+                _ => self.placements.results(confidence),
+            },
             lost_frames: self.lost_frames,
             ledger: judgement
                 .noise_floor

@@ -17,6 +17,8 @@ pub mod experiments;
 pub mod export;
 pub mod html;
 pub mod ledger;
+pub mod native_disk;
+mod placement;
 pub mod record;
 pub mod result;
 pub mod selftest;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use vtax_scenarios::plan::Plan;
 
 use crate::counters::Counter;
+use crate::native_disk::NativeDisk;
 
 /// Version of the record and of the JSON results. Older versions stay readable.
 pub const SCHEMA: u32 = 1;
@@ -62,6 +63,10 @@ pub struct RunRecord {
     /// What single events cost on this host, measured before the first boot; empty where nothing was measured.
     #[serde(default)]
     pub unit_costs: BTreeMap<CostOf, UnitCost>,
+    /// What the native side had in cells whose work goes to a file or block device, by cell id; empty for runs of versions
+    /// that did not say.
+    #[serde(default)]
+    pub native_disks: BTreeMap<u32, NativeDisk>,
     /// Cells that were not measured, by cell id: why.
     pub not_measured: BTreeMap<u32, NotMeasured>,
     /// Experiments that were not tried to their end, by id: why.
@@ -215,6 +220,12 @@ impl Marks {
         (Self::INTERRUPTED, "interrupted"),
         (Self::UNSETTLED, "unsettled"),
     ];
+
+    /// Those of `self` that are not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
 
     /// Whether any of `other` is in `self`.
     #[must_use]

@@ -8,6 +8,7 @@ use vtax_scenarios::plan::{Bound, NetBackend, Unit, What};
 
 use crate::devices::Comparison;
 use crate::ledger::Ledger;
+use crate::native_disk::NativeDisk;
 use crate::record::HostFingerprint;
 use crate::stats::stalls::Stalls;
 use crate::stats::transitions::CarryOver;
@@ -91,6 +92,18 @@ pub struct CpuTime {
     pub guest: Interval,
 }
 
+/// Guest performance as a share of what native does on one CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnCpu {
+    /// The host's CPU.
+    pub cpu: u32,
+    /// The share, over all blocks that are not void: mean time of native blocks that ended on that CPU against mean time of all
+    /// guest blocks, boot by boot.
+    pub ratio: Interval,
+    /// Boots with such native blocks.
+    pub boots: u32,
+}
+
 /// Frames that were sent and not known to arrive, over all blocks but the warm-up's, void ones included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostFrames {
@@ -162,6 +175,13 @@ pub struct CellResult {
     /// Who served the guest's network card; `None` where it has none.
     #[serde(default)]
     pub net_backend: Option<NetBackend>,
+    /// What the native side had for a disk that is a file or block device; `None` elsewhere, and for runs of versions that did
+    /// not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native_disk: Option<NativeDisk>,
+    /// The ratio by the CPU that native blocks ended on, ascending; empty where they had but one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_cpus: Vec<OnCpu>,
     /// Frames that were lost; `None` where none were sent, or they were not counted.
     #[serde(default)]
     pub lost_frames: Option<LostFrames>,

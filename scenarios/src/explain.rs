@@ -15,12 +15,19 @@ impl Cell {
         u64::from(self.measure.rounds) * 3
     }
 
-    /// Nanoseconds that the blocks of the pilot boots take; setting up the guests comes on top.
+    /// Nanoseconds that a boot takes at least: its blocks, and what it waits for KSM. Setting up the guest comes on top.
+    #[must_use]
+    pub fn boot_nanos(&self) -> u64 {
+        self.blocks_per_boot()
+            .saturating_mul(self.measure.block_nanos)
+            .saturating_add(self.ksm_wait_nanos())
+    }
+
+    /// The same of all pilot boots.
     #[must_use]
     pub fn pilot_nanos(&self) -> u64 {
-        self.blocks_per_boot()
+        self.boot_nanos()
             .saturating_mul(self.measure.pilot_boots.into())
-            .saturating_mul(self.measure.block_nanos)
     }
 }
 
@@ -40,7 +47,7 @@ impl Plan {
         }
     }
 
-    /// Nanoseconds that the blocks of all cells' pilot boots take.
+    /// Nanoseconds that all cells' pilot boots take at least.
     #[must_use]
     pub fn pilot_nanos(&self) -> u64 {
         self.cells
@@ -90,20 +97,62 @@ pub fn explain(plan: &Plan) -> String {
     text
 }
 
+/// What boots wait for KSM during the pilots, and whether the budget suffices for these; empty where nothing waits.
+fn waiting(plan: &Plan) -> String {
+    let of = |cell: &Cell| {
+        cell.ksm_wait_nanos()
+            .saturating_mul(cell.measure.pilot_boots.into())
+    };
+    let waits = plan.cells.iter().map(of).fold(0, u64::saturating_add);
+    if waits == 0 {
+        return String::new();
+    }
+    let mut text = format!(
+        "Of the pilots' time at least {} are boots that wait until KSM has merged what is alike.\n",
+        rough_duration(waits)
+    );
+    let (pilots, budget) = (plan.pilot_nanos(), plan.cells_nanos());
+    if pilots > budget {
+        text += &format!(
+            "The budget does not suffice for the pilots. Write budget = \"{}\" or more in [measure], let KSM look at more pages\n\
+             at a time (ksm-pages-to-scan in [host]), or offer it less memory.\n",
+            whole_duration(plan.budget_nanos.saturating_add(pilots - budget))
+        );
+    }
+    text + "\n"
+}
+
+/// A time as a scenario may have it, rounded up: whole seconds, or minutes from two on.
+pub(crate) fn whole_duration(nanos: u64) -> String {
+    const SECOND: u64 = 1_000_000_000;
+    let seconds = nanos.div_ceil(SECOND);
+    if seconds < 120 {
+        format!("{seconds}s")
+    } else {
+        format!("{}min", seconds.div_ceil(60))
+    }
+}
+
 /// What is said of the cells of a plan that has some.
 fn cells(plan: &Plan) -> String {
     let mut text = format!(
         " Cells take turns: each sweep boots every cell once, in a new random order.\n\
-         Cells: {}. Pilots: {} in blocks, of a budget of {}. Setting up guests comes on top;\n\
-         {}.\n\n",
+         Cells: {}. Pilots: {} {}, of a budget of {}. Setting up guests comes on top;\n\
+         {}.\n\n{}",
         plan.cells.len(),
         rough_duration(plan.pilot_nanos()),
+        if waiting(plan).is_empty() {
+            "in blocks"
+        } else {
+            "in blocks and waiting"
+        },
         rough_duration(plan.cells_nanos()),
         if plan.sized_by_precision() {
             "the rest of the budget goes to the boots that the wanted precision takes"
         } else {
             "the rest of the budget goes to further boots, the same number for each cell"
-        }
+        },
+        waiting(plan)
     );
     let mut rows = vec![
         [

@@ -24,6 +24,7 @@ mod filter;
 pub mod host;
 mod keys;
 pub mod knobs;
+pub mod ksm;
 mod load;
 mod matrix;
 pub mod memory;

@@ -391,6 +391,30 @@ fn a_plan_explained_names_the_neighbours() {
 }
 
 #[test]
+fn a_plan_explained_reckons_with_what_boots_wait_for() {
+    let text = |budget| {
+        vtax_scenarios::explain(&plan(&format!(
+            "schema = 1\nname = \"s\"\n[guest]\nmemory = \"256MiB\"\nmergeable = true\n[measure]\nbudget = \"{budget}\"\n\
+             pilot-boots = 2\n[[workload]]\nname = \"cpu-hash\"\n[matrix]\n\"host.ksm\" = [\"on\", \"off\"]"
+        )))
+    };
+    // 65,536 pages, 100 every 20 ms, four times, in two boots.
+    let short = text("90s");
+    let waits = "Of the pilots' time at least 104.8 s are boots that wait until KSM has merged";
+    assert!(short.contains(waits), "{short}");
+    assert!(
+        short.contains("in blocks and waiting, of a budget of 90.0 s"),
+        "{short}"
+    );
+    assert!(short.contains("budget = \"106s\" or more"), "{short}");
+    let long = text("106s");
+    assert!(
+        long.contains(waits) && !long.contains("does not suffice"),
+        "{long}"
+    );
+}
+
+#[test]
 fn a_comparison_pairs_cells_that_differ_in_its_parameters_alone() {
     let text = r#"schema = 1
 name = "s"

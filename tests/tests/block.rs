@@ -91,6 +91,57 @@ name = "block-flush"
 }
 
 #[test]
+fn the_record_has_what_the_native_side_of_a_disk_had() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let matrix = format!("{RANDOM}[matrix]\n\"guest.disk-backing\" = [\"memory\", \"scratch\"]\n");
+    let disk =
+        "disk = \"virtio-blk\"\ndisk-size = \"4MiB\"\ndisk-direct = false\ndisk-poll = \"30us\"";
+    let (_, results) = run(&stage, &scenario(disk, &matrix));
+    let record = stage.run_dir("run").json("run.json");
+    let disks = record["native_disks"].as_object().expect("disks");
+    let backing = |cell: &&Value| cell["parameters"]["guest.disk-backing"] == "scratch";
+    let scratch = cells(&results)
+        .iter()
+        .find(backing)
+        .expect("a scratch cell");
+    let memory = cells(&results)
+        .iter()
+        .find(|it| !backing(it))
+        .expect("a memory cell");
+    assert_eq!(disks.len(), 1, "a disk in memory is copied");
+    assert!(memory.get("native_disk").is_none(), "{memory}");
+    let disk = &disks[&scratch["id"].to_string()];
+    assert_eq!(disk, &scratch["native_disk"]);
+    let list = |name: &str| disk[name].as_array().expect("CPUs").clone();
+    assert!(!list("starts").is_empty());
+    assert!(list("starts").iter().all(|cpu| list("cpus").contains(cpu)));
+    let waits = [
+        Value::from("sleep"),
+        serde_json::json!({ "poll_then_sleep": { "nanos": 30_000 } }),
+    ];
+    assert!(waits.contains(&disk["waiting"]), "{disk}");
+    // Named, or why not.
+    let devices = &disk["devices"];
+    let named = devices["value"]
+        .as_array()
+        .is_some_and(|all| !all.is_empty());
+    let reason = devices["unavailable"]
+        .as_str()
+        .is_some_and(|reason| !reason.is_empty());
+    assert!(named != reason, "{devices}");
+    // Native blocks go wherever they may, and are not disturbed for that.
+    let rows = stage.run_dir("run").samples();
+    let native = |side: &str| side != "guest";
+    assert!(
+        rows.iter()
+            .filter(|row| native(&row.side))
+            .all(|row| { scratch["id"] != row.cell || !row.marks.contains("migration") })
+    );
+}
+
+#[test]
 fn an_emulated_disk_brings_the_same_data() {
     let Some(stage) = Stage::with_kvm() else {
         return;

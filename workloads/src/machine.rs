@@ -217,6 +217,8 @@ pub struct DiskSeat {
     pub state: AtomicU32,
     /// In that seat, for the guest: who may use the registers now.
     pub lock: AtomicU32,
+    /// Written by the guest at the end of each block, for the harness: [`crate::block::engine::Done::fewest_under_way`].
+    pub fewest_under_way: AtomicU64,
 }
 
 /// virtio-blk on MMIO; the vCPU halts until the device interrupts it.

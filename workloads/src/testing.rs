@@ -62,6 +62,7 @@ pub(crate) fn empty_mailbox() -> Box<Mailbox> {
         seed: 0,
         status: 0,
         checksum: 0,
+        tsc_begin: 0,
         tsc_start: 0,
         tsc_end: 0,
         code_address: 0,

@@ -100,6 +100,7 @@ pub fn measure(rig: &Rig, planted: Planted<'_>) -> anyhow::Result<Outcome> {
         counters_unavailable,
         unit_costs,
         not_measured: std::collections::BTreeMap::new(),
+        native_disks: std::collections::BTreeMap::new(),
         experiments_not_measured: std::collections::BTreeMap::new(),
         metrics_unavailable: std::collections::BTreeMap::new(),
         resumed: Vec::new(),

@@ -9,9 +9,7 @@ use super::root::HostRoot;
 const RUN: &str = "sys/kernel/mm/ksm/run";
 const FULL_SCANS: &str = "sys/kernel/mm/ksm/full_scans";
 
-/// A page is merged at the third pass at the latest: the first notes its checksum, the second puts it up, the third finds
-/// it.
-pub const SCANS: u64 = 3;
+pub use vtax_scenarios::ksm::SCANS;
 
 /// How long the passes may take: the kernel's own pace, 5,000 pages a second, gets through a few hundred MiB.
 const PATIENCE: Duration = Duration::from_secs(120);

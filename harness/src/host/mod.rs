@@ -2,6 +2,7 @@
 //! tested on fake trees without privilege; what only the CPU or a system call can tell is in [`probes`].
 
 pub mod affinity;
+pub mod block_device;
 pub mod caches;
 pub mod cgroup;
 pub mod cgroups;

@@ -152,7 +152,7 @@ impl ReadError {
 }
 
 /// The numbers of a kernel list such as `0-3,8`; `None` where it is not one.
-pub(super) fn parse_list(text: &str) -> Option<Vec<u32>> {
+pub(crate) fn parse_list(text: &str) -> Option<Vec<u32>> {
     let mut numbers = Vec::new();
     for range in text.split(',').map(str::trim).filter(|r| !r.is_empty()) {
         let (first, last) = range.split_once('-').unwrap_or((range, range));

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use vtax_reports::counters::CounterRow;
+use vtax_reports::native_disk::{self as record, Waiting};
 use vtax_reports::record::{Sample, Side};
 use vtax_scenarios::memory::arena_bytes;
 use vtax_scenarios::plan::{Backing, Cell, Neighbour};
@@ -13,6 +14,7 @@ use vtax_workloads::{Task, Workload};
 
 use super::BootError;
 use super::block::Stopwatch;
+use super::native_disk::NativeDisk;
 use super::plant::Planted;
 use super::rendezvous::Rendezvous;
 use super::worker::{Arena, Harvest, Shared, Worker};
@@ -46,6 +48,9 @@ pub struct Known {
     /// Of blocks in the guest. The same as on the host, but where each side does the work in its own way: one may then be
     /// a thousand times slower, and its blocks shall last as long all the same.
     pub guest: Portion,
+    /// The fastest way for the host to wait for its disk; `None` where there is nothing to choose.
+    #[serde(default)]
+    pub waiting: Option<Waiting>,
 }
 
 /// What a block does.
@@ -64,6 +69,7 @@ impl Known {
         Self {
             native: portion,
             guest: portion,
+            waiting: None,
         }
     }
 
@@ -118,6 +124,8 @@ pub struct Outcome {
     pub known: Known,
     /// Whether the warm-up ended in a steady state on every vCPU.
     pub settled: bool,
+    /// What the native side had, where its work goes to a file or block device.
+    pub native_disk: Option<record::NativeDisk>,
 }
 
 /// Boots the cell's guest once and measures its rounds.
@@ -189,8 +197,11 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
     let _doorbell = (task == Some(Task::Kick))
         .then(|| vm.doorbell())
         .transpose()?;
+    let native_disk =
+        (disk.as_ref().zip(job)).and_then(|((_, disk), _)| NativeDisk::of(guest, disk, &rig.cpus));
     let shared = Shared {
         disk: disk.map(|(_, disk)| disk),
+        native_disk,
         network,
         meeting: Rendezvous::new(guest.vcpus),
         known: OnceLock::new(),
@@ -213,6 +224,9 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
         latencies: Vec::new(),
         known,
         settled,
+        native_disk: shared
+            .native_disk
+            .map(|disk| disk.record(known.waiting.unwrap_or(Waiting::Sleep))),
     };
     for harvest in harvests {
         outcome.samples.extend(harvest.samples);
@@ -332,6 +346,8 @@ fn one(
             native: NativeCpu::new(&rig.image, mailbox, index),
             twin,
             partner: partner.as_ref(),
+            floats: guest.cpu_of(index, &rig.cpus).is_none(),
+            turn: 0,
             mailbox,
             arena,
             native_arena: own.map_or(arena, |own| Arena { ram: own, ..arena }),

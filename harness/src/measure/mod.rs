@@ -10,6 +10,7 @@ pub mod block;
 pub mod boot;
 pub mod calibrate;
 pub mod disk;
+pub mod native_disk;
 pub mod net;
 pub mod plant;
 pub mod rendezvous;

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use vtax_reports::counters::{Counter, CounterRow};
+use vtax_reports::native_disk::Waiting;
 use vtax_reports::record::{Marks, Sample, Side};
+use vtax_reports::stats::median;
 use vtax_scenarios::order::{BlockKind, child_seed, round_order};
 use vtax_scenarios::plan::Completion;
 use vtax_workloads::abi::{LATENCY_SLOTS, Op};
@@ -13,6 +15,7 @@ use vtax_workloads::{Body, Family, Figure, Latencies, Prepare, RunFn, SetupFn, W
 
 use super::block::{Block, Stopwatch};
 use super::boot::{Baseline, Known, Portion, Spec};
+use super::native_disk::NativeDisk;
 use super::plant::Planted;
 use super::rendezvous::Rendezvous;
 use super::{BootError, calibrate};
@@ -37,6 +40,9 @@ const WARM_UP_PART: u64 = 4;
 /// A run-in is this part of a block's work: 3 ms before 12, where the transient after a switch of sides lasts some 0.2 to 1 ms
 /// (dependent loads over 64 MiB, whose page tables the other side's had displaced).
 const RUN_IN_PART: u64 = 4;
+
+/// Blocks of each way to wait for a disk, on each CPU that native blocks begin on, before one of them is chosen.
+const WAITING_TRIALS: u32 = 5;
 
 /// A side has settled when its last block is at most this much faster than its best before.
 const SETTLED: f64 = 0.98;
@@ -69,6 +75,8 @@ pub struct Shared {
     pub known: OnceLock<Known>,
     /// The guest's disk, for the host's side.
     pub disk: Option<Arc<Disk>>,
+    /// What the host's side has of it; `None` where that is no file and no block device.
+    pub native_disk: Option<NativeDisk>,
     /// The guest's network link, for the host's side, and how to learn of frames.
     pub network: Option<(Arc<Network>, Completion)>,
     /// For each warm-up pass: whether some side of some vCPU has not settled.
@@ -95,6 +103,10 @@ pub struct Worker<'a> {
     pub twin: Option<TwinCpu<'a>>,
     /// The thread that works with either, where the task needs one.
     pub partner: Option<&'a Partner<'a>>,
+    /// Whether the scheduler may move the vCPU's thread.
+    pub floats: bool,
+    /// Counts the rounds of all boots: by it native blocks take turns in where they begin.
+    pub turn: u32,
     /// Their mailbox.
     pub mailbox: Mailbox<'a>,
     /// The guest's arena.
@@ -136,8 +148,13 @@ impl Worker<'_> {
         self.set_up()?;
         let known = self.learn()?;
         let mut harvest = Harvest::default();
+        if let (Some(twin), Some(waiting)) = (&mut self.twin, known.waiting) {
+            twin.wait_by(waiting);
+        }
         self.warm_up(known, &mut harvest)?;
-        for round in 0..self.spec.cell.measure.rounds {
+        let rounds = self.spec.cell.measure.rounds;
+        for round in 0..rounds {
+            self.turn = self.spec.boot.wrapping_mul(rounds).wrapping_add(round);
             if self.index == 0 && self.spec.stop.load(Ordering::Relaxed) {
                 self.shared.stopping.store(true, Ordering::Relaxed);
             }
@@ -272,10 +289,56 @@ impl Worker<'_> {
                 // The host says what the guest's checksum must be.
                 let guest = self.portion(Side::Native, iterations)?;
                 let iterations = self.calibrate(Side::Native, most)?;
+                let waiting = self.fastest_wait(iterations)?;
+                let iterations = match waiting {
+                    Some(_) => self.calibrate(Side::Native, most)?,
+                    None => iterations,
+                };
                 let native = self.portion(Side::Native, iterations)?;
-                Ok(Known { native, guest })
+                Ok(Known {
+                    native,
+                    guest,
+                    waiting,
+                })
             }
         }
+    }
+
+    /// The way of waiting by which the native side is the fastest, from untimed blocks in turns, wherever they may begin; the
+    /// twin waits by it then. `None` where there is but one. `iterations` make a block.
+    fn fastest_wait(&mut self, iterations: u64) -> Result<Option<Waiting>, BootError> {
+        let shared = self.shared;
+        let Some(disk) = shared
+            .native_disk
+            .as_ref()
+            .filter(|disk| disk.ways.len() > 1)
+        else {
+            return Ok(None);
+        };
+        let mut fastest: Option<(f64, Waiting)> = None;
+        let mut ticks = vec![Vec::new(); disk.ways.len()];
+        for turn in 0..WAITING_TRIALS * disk.starts() {
+            for (&way, ticks) in disk.ways.iter().zip(&mut ticks) {
+                let _placed = disk.place(self.index, turn)?;
+                if let Some(twin) = &mut self.twin {
+                    twin.wait_by(way);
+                }
+                ticks.push(self.untimed(Side::Native, iterations)?.ticks as f64);
+            }
+        }
+        for (&way, ticks) in disk.ways.iter().zip(&mut ticks) {
+            let Some(median) = median(ticks) else {
+                continue;
+            };
+            if fastest.is_none_or(|(best, _)| median < best) {
+                fastest = Some((median, way));
+            }
+        }
+        let fastest = fastest.map(|(_, way)| way);
+        if let (Some(twin), Some(way)) = (&mut self.twin, fastest) {
+            twin.wait_by(way);
+        }
+        Ok(fastest)
     }
 
     /// So many iterations, with the checksum that this side comes to.
@@ -317,6 +380,7 @@ impl Worker<'_> {
         let shared = self.shared;
         let mut best = [f64::INFINITY; 2];
         for (pass, unsettled) in (0..).zip(&shared.unsettled) {
+            self.turn = pass;
             for (position, side) in [(0, Side::Native), (1, Side::Guest)] {
                 if side == Side::Native && !self.workload.has_native_twin() {
                     continue;
@@ -345,6 +409,13 @@ impl Worker<'_> {
     /// One timed block; all vCPUs start theirs together.
     fn block(&mut self, side: Side, iterations: u64) -> Result<Block, BootError> {
         self.prepare(side)?;
+        let in_guest = side == Side::Guest || self.spec.baseline == Baseline::Guest;
+        // Where the host's side has more CPUs than the vCPU; given back at the block's end.
+        let disk = self.shared.native_disk.as_ref();
+        let _placed = disk
+            .filter(|_| !in_guest)
+            .map(|disk| disk.place(self.index, self.turn))
+            .transpose()?;
         let mut request = self.request(Op::Run, iterations, self.arena_of(side));
         request.run_in = self.run_in(side, iterations)?;
         if side == Side::Guest {
@@ -358,7 +429,6 @@ impl Worker<'_> {
             }
         }
         self.shared.meeting.meet()?;
-        let in_guest = side == Side::Guest || self.spec.baseline == Baseline::Guest;
         let executor: &mut dyn Executor = match &mut self.twin {
             _ if in_guest => &mut self.vcpu,
             Some(twin) => twin,
@@ -376,6 +446,10 @@ impl Worker<'_> {
             .time(in_guest, executor, self.mailbox, &request)?;
         drop(rival);
         block.sample.side = side;
+        if disk.is_some() && (!in_guest || self.floats) {
+            // It was let go wherever it went.
+            block.sample.marks = block.sample.marks.without(Marks::MIGRATION);
+        }
         let params = &self.spec.cell.workload.params;
         if let Some(job) = self.workload.task().and_then(|task| task.net_job(params)) {
             let lost = lost(job, iterations, block.answer.checksum);

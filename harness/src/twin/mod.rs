@@ -15,6 +15,7 @@ mod waits;
 use std::io;
 use std::sync::Arc;
 
+use vtax_reports::native_disk::Waiting;
 use vtax_scenarios::plan;
 use vtax_workloads::abi::{LATENCY_SLOTS, Op};
 use vtax_workloads::payload::tsc;
@@ -59,6 +60,9 @@ pub trait Twin {
     /// # Errors
     /// The host refuses.
     fn run(&mut self, request: &Request, latencies: &mut Latencies<'_>) -> Result<u64, TwinError>;
+
+    /// How it waits for a disk from now on; nothing to those that have none.
+    fn wait_by(&mut self, _waiting: Waiting) {}
 }
 
 /// The calling thread in the place of a vCPU, for a task.
@@ -135,6 +139,11 @@ pub fn of<'a>(task: Task, around: Around<'a>) -> Result<Option<TwinCpu<'a>>, Twi
 }
 
 impl TwinCpu<'_> {
+    /// How it waits for a disk from now on.
+    pub fn wait_by(&mut self, waiting: Waiting) {
+        self.twin.wait_by(waiting);
+    }
+
     fn carry_out(&mut self) -> Result<(), TwinError> {
         let request = self.mailbox.request()?.ok_or(TwinError::Request)?;
         let (mut checksum, mut ticks) = (0, 0);

@@ -8,6 +8,7 @@ use vtax_workloads::Family;
 use super::words::Badge;
 use crate::devices::{Comparison, others};
 use crate::export::figures::{NONE, Outcome, figure, nanos};
+use crate::native_disk::NativeDisk;
 use crate::result::{CellResult, Direction, Interval, LostFrames, Results, SideSummary};
 use crate::store::Run;
 
@@ -119,7 +120,12 @@ impl Row {
         let native = cells.first().map_or_else(Figure::none, |(_, cell)| {
             let p99 = quantile(cell, |row| row.native);
             let cpu = cell.cpu.as_ref().map(|cpu| cpu.native);
-            Figure::new(cell, cell.native.as_ref(), p99, cpu)
+            let figure = Figure::new(cell, cell.native.as_ref(), p99, cpu);
+            let had = cell.native_disk.iter().map(had);
+            Figure {
+                more: figure.more.into_iter().chain(had).collect(),
+                ..figure
+            }
         });
         Self {
             title: others
@@ -140,6 +146,13 @@ impl Row {
             }),
         }
     }
+}
+
+/// What the native side had for its disk: `CPU 0–1, polls for 32 µs, then sleeps`.
+fn had(disk: &NativeDisk) -> String {
+    let cpus: Vec<String> = disk.cpus.iter().map(u32::to_string).collect();
+    let several = if cpus.len() == 1 { "" } else { "s" };
+    format!("CPU{several} {}; {}", cpus.join(", "), disk.waiting.text())
 }
 
 impl Figure {

@@ -179,6 +179,8 @@ mod tests {
             quantiles: Vec::new(),
             cpu: None,
             net_backend: None,
+            native_disk: None,
+            on_cpus: Vec::new(),
             lost_frames: None,
             ledger: None,
             verdict: crate::result::Verdict::Holds,

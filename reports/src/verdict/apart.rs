@@ -86,10 +86,14 @@ pub(super) fn range(cells: &[Judged<'_>], threshold: f64) -> String {
 impl Counts {
     fn of(cells: &[Judged<'_>], threshold: f64) -> Self {
         let mut counts = Self::default();
-        for (measured, _) in cells {
+        for (measured, judgement) in cells {
             let Some(ratio) = measured.ratio else {
                 continue;
             };
+            if judgement.depends_on_placement || judgement.hides_stalls {
+                counts.undecided += 1;
+                continue;
+            }
             let confidence = measured.cell.measure.confidence;
             match position(&ratio.interval(confidence), threshold) {
                 Verdict::Holds => counts.reach += 1,

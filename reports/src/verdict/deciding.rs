@@ -73,7 +73,14 @@ impl<'a> Deciding<'a> {
             );
             Some(format!("for {of} {verb} better than native"))
         } else {
-            let hidden = self.tested.iter().filter(|(_, it)| it.hides_stalls).count();
+            let count =
+                |of: fn(&Judgement) -> bool| self.tested.iter().filter(|(_, it)| of(it)).count();
+            let dependent = count(|it| it.depends_on_placement);
+            if dependent > 0 && 2 * dependent >= self.tested.len() {
+                let why = "for too many verdicts depend on the CPU that native runs on";
+                return Some(why.to_owned());
+            }
+            let hidden = count(|it| it.hides_stalls);
             (hidden > 0).then(|| {
                 let verb = if hidden == 1 { "has" } else { "have" };
                 let cells = words::count(hidden, "cell");

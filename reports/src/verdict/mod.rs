@@ -86,6 +86,8 @@ pub struct Judgement {
     pub noise_floor: Option<f64>,
     /// Whether the sides have unequal shares of void blocks, so that one may hide stalls.
     pub hides_stalls: bool,
+    /// Whether it is undecided because another verdict would come of another CPU for the native side.
+    pub depends_on_placement: bool,
 }
 
 /// Judges a cell against `threshold`. `nested_under` is the hypervisor under this host, `cut_short` whether the run
@@ -105,6 +107,7 @@ pub fn judge(
         anomaly: None,
         noise_floor,
         hides_stalls: false,
+        depends_on_placement: false,
     };
     match measured.not_measured {
         Some(NotMeasured::NotTestable(reason)) => {
@@ -170,6 +173,7 @@ pub fn judge(
         anomaly,
         noise_floor,
         hides_stalls,
+        depends_on_placement: false,
     }
 }
 
@@ -330,11 +334,22 @@ fn too_few_boots(measured: &Measured<'_>, cut_short: bool) -> String {
     } else {
         "Fewer than two of this cell's boots have a round that counts"
     };
-    format!(
+    let mut reason = format!(
         "{happened} ({} of {}).",
         measured.boots,
         words::count(measured.boots_measured, "boot")
-    )
+    );
+    let wait = Duration::from_nanos(measured.cell.ksm_wait_nanos());
+    if !wait.is_zero() {
+        let pilot = Duration::from_nanos(measured.cell.pilot_nanos());
+        reason += &format!(
+            " Each boot waits {} or more for KSM, and its pilot takes {}: give it more --budget, let KSM look at more pages at a \
+             time (ksm-pages-to-scan in [host]), or offer it less memory.",
+            words::duration(wait),
+            words::duration(pilot)
+        );
+    }
+    reason
 }
 
 /// The likely causes of a guest that beats native, the likeliest first.

@@ -4,8 +4,12 @@
 //! ```text
 //! operation ──► start (as many as depth) ──► kick ──► wait ─┬─► record, sum up
 //!                   ▲                                       │
-//!                   └───────── the next operation ◄─────────┘
+//!                   └────── the next operation, kicked ◄────┘
 //! ```
+//!
+//! The queue stays full: where one operation ends the next begins, and the disk learns of it before the next end is looked
+//! for. Several ends that are noticed together are answered one by one; a disk that waited for all of them to be looked at
+//! would run dry meanwhile.
 
 use core::arch::x86_64::_rdtsc;
 
@@ -44,21 +48,24 @@ pub trait Drive {
     /// The way is blocked.
     fn kick(&mut self) -> Result<(), Self::Error>;
 
-    /// A slot whose request is done, if there is one at present.
-    ///
-    /// # Errors
-    /// The disk has failed.
-    fn ready(&mut self) -> Result<Option<usize>, Self::Error>;
-
-    /// Waits until a request is done, and returns its slot.
+    /// Returns the slot of a request that is done; waits for one where there is none at present.
     ///
     /// # Errors
     /// The disk has failed.
     fn wait(&mut self) -> Result<usize, Self::Error>;
 }
 
-/// Does `operations` operations of `job` on a disk of `disk_bytes`; returns a checksum that does not depend on the order
-/// in which they end.
+/// What came of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The same in whatever order the operations ended.
+    pub checksum: u64,
+    /// Fewest operations that the disk knew of, and that were not known to have ended, whenever the end of one was looked
+    /// for; those looks left out after which no operation was to begin any more. `u64::MAX` where there were no others.
+    pub fewest_under_way: u64,
+}
+
+/// Does `operations` operations of `job` on a disk of `disk_bytes`.
 ///
 /// # Errors
 /// The first that the drive reports.
@@ -69,15 +76,17 @@ pub fn work<D: Drive>(
     seed: u64,
     drive: &mut D,
     latencies: &mut Latencies<'_>,
-) -> Result<u64, D::Error> {
+) -> Result<Done, D::Error> {
     let mut work = Work {
         job,
         blocks: (disk_bytes / job.block_bytes).max(1),
         operations,
         seed,
         begun: 0,
+        kicked: 0,
         ended: 0,
         checksum: 0,
+        fewest_under_way: u64::MAX,
         slots: [Slot::default(); MAX_DEPTH as usize],
     };
     let slots = job.depth.clamp(1, MAX_DEPTH).min(operations) as usize;
@@ -85,19 +94,19 @@ pub fn work<D: Drive>(
         work.begin(slot, drive)?;
     }
     if slots > 0 {
-        drive.kick()?;
+        work.kick(drive)?;
     }
     while work.ended < operations {
+        work.look();
         let slot = drive.wait()?;
-        let mut news = work.step(slot, drive, latencies)?;
-        while let Some(slot) = drive.ready()? {
-            news |= work.step(slot, drive, latencies)?;
-        }
-        if news {
-            drive.kick()?;
+        if work.step(slot, drive, latencies)? {
+            work.kick(drive)?;
         }
     }
-    Ok(work.checksum)
+    Ok(Done {
+        checksum: work.checksum,
+        fewest_under_way: work.fewest_under_way,
+    })
 }
 
 #[derive(Clone, Copy, Default)]
@@ -113,12 +122,29 @@ struct Work {
     operations: u64,
     seed: u64,
     begun: u64,
+    /// Those of them that the disk knows of.
+    kicked: u64,
     ended: u64,
     checksum: u64,
+    fewest_under_way: u64,
     slots: [Slot; MAX_DEPTH as usize],
 }
 
 impl Work {
+    /// Lets the disk know of all that has begun.
+    fn kick<D: Drive>(&mut self, drive: &mut D) -> Result<(), D::Error> {
+        drive.kick()?;
+        self.kicked = self.begun;
+        Ok(())
+    }
+
+    /// Takes note of how many operations are under way, as long as others are to follow.
+    fn look(&mut self) {
+        if self.begun < self.operations {
+            self.fewest_under_way = self.fewest_under_way.min(self.kicked - self.ended);
+        }
+    }
+
     /// Begins the next operation in `slot`.
     fn begin<D: Drive>(&mut self, slot: usize, drive: &mut D) -> Result<(), D::Error> {
         let block = self.job.block_of(self.begun, self.seed, self.blocks);
@@ -184,12 +210,17 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    /// A disk in memory that ends requests in the order that `last_first` says.
+    /// A disk in memory that ends requests in the order that `last_first` says, and as many at once as it knows of.
     struct Memory {
         disk: Vec<u8>,
         buffers: Vec<Vec<u8>>,
+        /// Begun, and not yet known to the disk.
+        begun: Vec<usize>,
         under_way: Vec<usize>,
+        /// Most and, while some were to follow, fewest that it knew of when it was asked.
         deepest: usize,
+        left: u64,
+        shallowest: usize,
         flushes: u64,
         last_first: bool,
     }
@@ -213,20 +244,21 @@ mod tests {
                 Request::Write(sector) => self.disk[range(sector, len)].copy_from_slice(buffer),
                 Request::Flush => self.flushes += 1,
             }
-            self.under_way.push(slot);
-            self.deepest = self.deepest.max(self.under_way.len());
+            self.begun.push(slot);
             Ok(())
         }
 
         fn kick(&mut self) -> Result<(), ()> {
+            self.under_way.append(&mut self.begun);
+            self.deepest = self.deepest.max(self.under_way.len());
             Ok(())
         }
 
-        fn ready(&mut self) -> Result<Option<usize>, ()> {
-            Ok(None)
-        }
-
         fn wait(&mut self) -> Result<usize, ()> {
+            if self.left >= self.buffers.len() as u64 {
+                self.shallowest = self.shallowest.min(self.under_way.len());
+            }
+            self.left = self.left.saturating_sub(1);
             if self.last_first {
                 self.under_way.pop().ok_or(())
             } else if self.under_way.is_empty() {
@@ -237,7 +269,7 @@ mod tests {
         }
     }
 
-    fn run(job: Job, operations: u64, last_first: bool) -> (u64, Memory, u64) {
+    fn run(job: Job, operations: u64, last_first: bool) -> (Done, Memory, u64) {
         let mut disk = vec![0; 1 << 20];
         fill(&mut disk, 0);
         let mut buffer = vec![0; job.block_bytes as usize];
@@ -245,16 +277,19 @@ mod tests {
         let mut drive = Memory {
             disk,
             buffers: vec![buffer; job.depth as usize],
+            begun: Vec::new(),
             under_way: Vec::new(),
             deepest: 0,
+            left: operations,
+            shallowest: usize::MAX,
             flushes: 0,
             last_first,
         };
         let mut slots = Box::new([0; LATENCY_SLOTS]);
         let (mut len, mut dropped) = (0, 0);
         let mut latencies = Latencies::new(&mut slots, &mut len, &mut dropped);
-        let checksum = work(job, 1 << 20, operations, 5, &mut drive, &mut latencies).unwrap();
-        (checksum, drive, len + dropped)
+        let done = work(job, 1 << 20, operations, 5, &mut drive, &mut latencies).unwrap();
+        (done, drive, len + dropped)
     }
 
     #[test]
@@ -266,8 +301,31 @@ mod tests {
             assert_eq!(first, last);
             assert_eq!((drive.deepest, timed), (8, 100));
             let (other, _, _) = run(job, 101, false);
-            assert_ne!(first, other);
+            assert_ne!(first.checksum, other.checksum);
         }
+    }
+
+    #[test]
+    fn the_queue_stays_full_until_nothing_is_left_to_begin() {
+        for (job, depth) in [
+            (Job::random(&[0, 32, 3, 0]), 32),
+            (Job::random(&[1, 32, 3, 0]), 32),
+            (Job::sequential(&[0, 4, 0, 0]), 4),
+            (Job::FLUSH, 1),
+        ] {
+            for last_first in [false, true] {
+                let (done, drive, _) = run(job, 200, last_first);
+                assert_eq!(done.fewest_under_way, depth);
+                // As the disk sees it, too.
+                assert_eq!(
+                    (drive.deepest, drive.shallowest),
+                    (depth as usize, depth as usize)
+                );
+            }
+        }
+        // All begin at once: there is no middle.
+        let (done, drive, _) = run(Job::random(&[0, 32, 3, 0]), 20, false);
+        assert_eq!((done.fewest_under_way, drive.deepest), (u64::MAX, 20));
     }
 
     #[test]
@@ -298,7 +356,7 @@ mod tests {
         let (mut len, mut dropped) = (0, 0);
         let mut latencies = Latencies::new(&mut slots, &mut len, &mut dropped);
         let bad = work(job, 1 << 20, 2000, 5, &mut drive, &mut latencies).unwrap();
-        assert_ne!(good, bad);
+        assert_ne!(good.checksum, bad.checksum);
     }
 
     #[test]

@@ -126,18 +126,14 @@ impl Drive for Disk {
         Ok(())
     }
 
-    fn ready(&mut self) -> Result<Option<usize>, Trouble> {
+    fn wait(&mut self) -> Result<usize, Trouble> {
         if self.count == 0 {
-            return Ok(None);
+            return Err(Trouble::Device);
         }
         let slot = self.done[self.first];
         self.first = (self.first + 1) % self.done.len();
         self.count -= 1;
-        Ok(Some(usize::from(slot)))
-    }
-
-    fn wait(&mut self) -> Result<usize, Trouble> {
-        self.ready()?.ok_or(Trouble::Device)
+        Ok(usize::from(slot))
     }
 }
 

@@ -10,6 +10,8 @@ mod ata;
 pub mod dma;
 mod virtio;
 
+use core::sync::atomic::Ordering;
+
 use vtax_workloads::abi::{Mailbox, Op};
 use vtax_workloads::block::engine::{self, Drive};
 use vtax_workloads::block::{DRIVER_BYTES, DiskTrouble as Trouble, Job, fill};
@@ -70,12 +72,16 @@ fn timed<D: Drive<Error = Trouble>>(
     drive: &mut D,
 ) -> Result<(), Trouble> {
     let (iterations, seed) = (mailbox.iterations, mailbox.seed);
+    let seat = seat(mailbox);
     payload::timed(mailbox, |latencies| {
-        engine::work(job, bytes, iterations, seed, drive, latencies)
+        let done = engine::work(job, bytes, iterations, seed, drive, latencies)?;
+        let fewest = &seat.fewest_under_way;
+        fewest.store(done.fewest_under_way, Ordering::Relaxed);
+        Ok(done.checksum)
     })
 }
 
-/// What the harness told this vCPU of its disk.
+/// What this vCPU knows of its disk.
 fn seat(mailbox: &Mailbox) -> &'static DiskSeat {
     let area = (&raw const *mailbox).addr() as u64 - AREA_MAILBOX;
     // SAFETY: the harness puts one there before the vCPU starts; it is made of plain integers and atomics, and only the

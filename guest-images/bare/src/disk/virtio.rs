@@ -164,6 +164,33 @@ impl Disk {
         self.driver.bytes
     }
 
+    /// The slot of a request that is done, if there is one at present.
+    fn ready(&mut self) -> Result<Option<usize>, Trouble> {
+        let Driver {
+            queue,
+            slots,
+            slot_of,
+            ..
+        } = &mut *self.driver;
+        let Some(token) = queue.peek_used() else {
+            return Ok(None);
+        };
+        let slot = usize::from(slot_of[usize::from(token) % QUEUE_SIZE]);
+        let state = &mut slots[slot];
+        let data = self.buffers.slot(slot);
+        with_parts(state, data, |inputs, outputs| {
+            // SAFETY: the same buffers as when this token was added: `slot_of` says whose it is.
+            unsafe { queue.pop_used(token, inputs, outputs) }
+        })
+        .map_err(|_| Trouble::Device)?;
+        // SAFETY: an initialised byte; volatile, because the device wrote it.
+        if unsafe { (&raw const state.status).read_volatile() } == DONE {
+            Ok(Some(slot))
+        } else {
+            Err(Trouble::Failed)
+        }
+    }
+
     fn has_given_up(&self) -> bool {
         let status = self.driver.transport.get_status();
         status.contains(DeviceStatus::DEVICE_NEEDS_RESET)
@@ -211,32 +238,6 @@ impl Drive for Disk {
             self.driver.transport.notify(self.driver.index);
         }
         Ok(())
-    }
-
-    fn ready(&mut self) -> Result<Option<usize>, Trouble> {
-        let Driver {
-            queue,
-            slots,
-            slot_of,
-            ..
-        } = &mut *self.driver;
-        let Some(token) = queue.peek_used() else {
-            return Ok(None);
-        };
-        let slot = usize::from(slot_of[usize::from(token) % QUEUE_SIZE]);
-        let state = &mut slots[slot];
-        let data = self.buffers.slot(slot);
-        with_parts(state, data, |inputs, outputs| {
-            // SAFETY: the same buffers as when this token was added: `slot_of` says whose it is.
-            unsafe { queue.pop_used(token, inputs, outputs) }
-        })
-        .map_err(|_| Trouble::Device)?;
-        // SAFETY: an initialised byte; volatile, because the device wrote it.
-        if unsafe { (&raw const state.status).read_volatile() } == DONE {
-            Ok(Some(slot))
-        } else {
-            Err(Trouble::Failed)
-        }
     }
 
     fn wait(&mut self) -> Result<usize, Trouble> {

@@ -13,6 +13,7 @@ mod tests;
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -303,6 +304,16 @@ impl Aligned {
     pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: `pages` is private memory of at least `len` bytes that only this value reaches, and it is borrowed.
         unsafe { std::slice::from_raw_parts_mut(self.pages.as_ptr(), self.len) }
+    }
+
+    /// Some of its bytes. No reference to the others comes about, so the kernel may be at work on those.
+    ///
+    /// # Panics
+    /// The buffer has no such bytes.
+    pub fn part(&mut self, range: Range<usize>) -> &mut [u8] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: the range lies in `pages`, private memory that only this value reaches, and it is borrowed.
+        unsafe { std::slice::from_raw_parts_mut(self.pages.as_ptr().add(range.start), range.len()) }
     }
 
     /// Bytes.
