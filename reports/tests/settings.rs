@@ -267,6 +267,23 @@ fn waiting_is_compared_by_quantiles_and_by_cpu_time() {
 }
 
 #[test]
+fn a_sentence_is_about_what_most_work_has() {
+    let waits = "[[workload]]\nname = \"lat-wake\"\n[[workload]]\nname = \"lat-timer\"\n[[workload]]\nname = \"cpu-hash\"\n\
+                 [matrix]\n\"guest.halt-poll\" = [\"0us\", \"200us\"]\n";
+    let mut planted = planted(waits, 0.002, |_| 1.0);
+    for cell in 0..4 {
+        planted.wait(cell, if cell % 2 == 0 { 60_000 } else { 30_000 });
+    }
+    let results = planted.results();
+    assert!(results.settings.iter().any(|it| it.what == What::Rate));
+    let sentence = &results.headline.sentence;
+    assert!(
+        sentence.contains("has a median latency lower by 50.0 %"),
+        "{sentence}"
+    );
+}
+
+#[test]
 fn guests_of_different_sizes_are_compared_for_each_vcpu() {
     let sizes = "[[workload]]\nname = \"cpu-hash\"\n[matrix]\n\"guest.vcpus\" = [1, 2]\n";
     // Two vCPUs that share a core do half as much each.

@@ -153,23 +153,21 @@ pub(super) fn sentence(effects: &[Effect], named: usize) -> Option<String> {
     (!clauses.is_empty()).then(|| format!("{}.", words::capitalized(&clauses.join("; "))))
 }
 
-/// Of each value the figure that says most: the rate where there is one, else the median latency.
+/// Of each value the figure that speaks for most work: its rate or its median latency, the rate where both do for as much.
 fn chosen(all: Vec<Combined<'_>>) -> Vec<Combined<'_>> {
-    let has_rate = |it: &Combined<'_>| {
-        all.iter().any(|other| {
-            let same =
-                (other.key, other.value, other.reference) == (it.key, it.value, it.reference);
-            same && other.what == What::Rate
-        })
+    let weight = |it: &Combined<'_>| match it.what {
+        What::Rate => 2 * it.parts.len() + 1,
+        What::P50 => 2 * it.parts.len(),
+        _ => 0,
     };
-    let keep: Vec<bool> = all
-        .iter()
-        .map(|it| match it.what {
-            What::Rate => true,
-            What::P50 => !has_rate(it),
-            _ => false,
-        })
-        .collect();
+    let is_chosen = |it: &Combined<'_>| {
+        let same = |other: &&Combined<'_>| {
+            (other.key, other.value, other.reference) == (it.key, it.value, it.reference)
+        };
+        let most = all.iter().filter(same).map(weight).max();
+        weight(it) > 0 && Some(weight(it)) == most
+    };
+    let keep: Vec<bool> = all.iter().map(is_chosen).collect();
     let kept = all.into_iter().zip(keep).filter(|(_, keep)| *keep);
     kept.map(|(it, _)| it).collect()
 }
@@ -260,10 +258,11 @@ fn manifold(ratio: &Interval) -> String {
     )
 }
 
-/// The change that an interval leaves open, in percent: `[−0.3, 0.5]`.
+/// The change that an interval leaves open: `[−0.3, +0.5] %`.
 fn signed(ratio: &Interval) -> String {
-    let show = |end: f64| words::minus(&format!("{:.1}", 100.0 * (end - 1.0)));
-    format!("[{}, {}] %", show(ratio.low), show(ratio.high))
+    let (value, ends) = words::changed(ratio);
+    let unit = value.split(' ').next_back().unwrap_or_default();
+    format!("{ends} {unit}")
 }
 
 /// Of several values that show nothing, the most that is left open.
