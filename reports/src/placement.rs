@@ -190,7 +190,7 @@ pub(crate) fn judged(
             _ => "",
         };
         let reason = format!(
-            "{} It depends on the CPU that native runs on: {shares}{same}.{arrives}",
+            "{} The share depends on the CPU that native runs on: {shares}{same}.{arrives}",
             judgement.reason
         );
         return Judgement {
@@ -355,7 +355,7 @@ mod tests {
             let judgement = after(&native, verdict);
             assert_eq!(judgement.verdict, verdict);
             assert!(
-                judgement.reason.starts_with("Because. It depends"),
+                judgement.reason.starts_with("Because. The share depends"),
                 "{}",
                 judgement.reason
             );

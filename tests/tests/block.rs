@@ -134,9 +134,11 @@ fn the_record_has_what_the_native_side_of_a_disk_had() {
     // Native blocks go wherever they may, and are not disturbed for that.
     let rows = stage.run_dir("run").samples();
     let native = |side: &str| side != "guest";
-    assert!(rows.iter().filter(|row| native(&row.side)).all(|row| {
-        row.cell.to_string() != scratch["id"].to_string() || !row.marks.contains("migration")
-    }));
+    assert!(
+        rows.iter()
+            .filter(|row| native(&row.side))
+            .all(|row| { scratch["id"] != row.cell || !row.marks.contains("migration") })
+    );
 }
 
 #[test]
