@@ -94,7 +94,6 @@ fn fewest_under_way(scratch: &Path, plan: &plan::Disk) -> u64 {
                 arena_len: arena_bytes(MEMORY, 1),
                 iterations,
                 run_in: 0,
-                run_in: 0,
                 planted: 0,
                 params,
                 seed: 1,

@@ -213,7 +213,7 @@ pub struct Guest {
     pub memory: u64,
     /// What backs it on the host.
     pub backing: Backing,
-    /// Whether the host populates it before the guest starts.
+    /// Whether the host populates what of it the workload uses before the guest starts.
     pub prefault: bool,
     /// Whether KSM may merge it (`MADV_MERGEABLE`).
     #[serde(default)]

@@ -143,7 +143,7 @@ pub(crate) struct GuestSpec {
     /// Default: 4k.
     #[schemars(with = "Backing")]
     pub backing: Given<Backing>,
-    /// Whether the host populates guest RAM before the guest starts. Default: true.
+    /// Whether the host populates what of guest RAM the workload uses before the guest starts. Default: true.
     #[schemars(with = "bool", example = true)]
     pub prefault: Given<bool>,
     /// Whether KSM may merge guest RAM with memory of others (`MADV_MERGEABLE`). Where KSM runs and the guest or a neighbour

@@ -378,6 +378,9 @@ pub struct Workload {
     pub prepare: Prepare,
     /// Most iterations that one block may hold (the arena may run out); `u64::MAX` where there is no limit.
     pub max_iterations: fn(params: &[u64; MAX_PARAMS]) -> u64,
+    /// How many iterations it takes until caches and page tables are as this work leaves them, where something else had the
+    /// core before; 0 where that is a matter of microseconds.
+    pub settles_after: fn(params: &[u64; MAX_PARAMS]) -> u64,
     /// Whether it hands back single latencies.
     pub latencies: bool,
     /// Who does the work.
@@ -477,6 +480,11 @@ pub static CATALOGUE: &[Workload] = &[
 /// For entries that run on any x86-64 CPU.
 pub(crate) fn baseline(_params: &[u64; MAX_PARAMS]) -> Features {
     Features::NONE
+}
+
+/// For entries that live in the core, or whose sides do the work in their own ways.
+pub(crate) fn at_once(_params: &[u64; MAX_PARAMS]) -> u64 {
+    0
 }
 
 /// For entries that can go on for ever.

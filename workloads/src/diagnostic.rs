@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use crate::abi::GATE_TRIPLE_FAULT;
-use crate::catalogue::{baseline, unlimited};
+use crate::catalogue::{at_once, baseline, unlimited};
 use crate::machine::PORT_NOTHING;
 use crate::{
     Body, Direction, Family, MAX_PARAMS, Metric, Param, ParamKind, Prepare, RunFn, Task, Workload,
@@ -126,6 +126,7 @@ const fn entry(
         footprint: |_| 0,
         prepare: Prepare::Nothing,
         max_iterations: unlimited,
+        settles_after: at_once,
         latencies: false,
         body: Body::Shared {
             setup: |_: &mut [u8], _: &[u64; MAX_PARAMS], _| {},

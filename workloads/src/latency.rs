@@ -8,7 +8,7 @@ pub(crate) use clock::ENTRY as CLOCK;
 pub(crate) use gaps::ENTRY as GAPS;
 
 use crate::abi::LATENCY_SLOTS;
-use crate::catalogue::{baseline, unlimited};
+use crate::catalogue::{at_once, baseline, unlimited};
 use crate::{Body, Direction, Family, Metric, Param, ParamKind, Prepare, Task, Workload};
 
 /// An exit that KVM handles itself, where CPUID exits at all.
@@ -72,6 +72,7 @@ pub(crate) const KICK: Workload = entry(
 /// An interrupt from the host to a running vCPU.
 pub(crate) const INJECT: Workload = Workload {
     max_iterations: as_many_as_slots,
+    settles_after: at_once,
     footprint: |_| PAGE,
     ..entry(
         "lat-inject",
@@ -86,6 +87,7 @@ pub(crate) const INJECT: Workload = Workload {
 /// An interrupt from one vCPU to another.
 pub(crate) const IPI: Workload = Workload {
     max_iterations: as_many_as_slots,
+    settles_after: at_once,
     params: &[Param {
         name: "to",
         kind: ParamKind::Choice(&["running", "halted"]),
@@ -107,6 +109,7 @@ pub(crate) const IPI: Workload = Workload {
 /// Sleep until somebody else wakes the sleeper.
 pub(crate) const WAKE: Workload = Workload {
     max_iterations: as_many_as_slots,
+    settles_after: at_once,
     footprint: |_| PAGE,
     params: &[Param {
         name: "sleep",
@@ -129,6 +132,7 @@ pub(crate) const WAKE: Workload = Workload {
 /// How late a timer is.
 pub(crate) const TIMER: Workload = Workload {
     max_iterations: as_many_as_slots,
+    settles_after: at_once,
     params: &[Param {
         name: "period",
         kind: ParamKind::Duration,
@@ -190,6 +194,7 @@ const fn entry(
         footprint: |_| 0,
         prepare: Prepare::Nothing,
         max_iterations: unlimited,
+        settles_after: at_once,
         latencies: true,
         body: Body::PerSide(task),
     }

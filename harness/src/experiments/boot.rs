@@ -107,7 +107,6 @@ fn one(
             address,
             len: memory,
             backing: Backing::Small,
-            prefault: false,
             numa_node: None,
         })?;
         let devices = Devices::default();

@@ -63,7 +63,6 @@ pub(super) fn repeat(
         address: RAM_BASE,
         len: plan.region.offset + plan.region.len,
         backing: plan.backing,
-        prefault: false,
         numa_node: None,
     })?;
     let devices = DevicesConfig {

@@ -274,7 +274,6 @@ fn probes(seed: u64) -> Result<Ram, ExperimentError> {
         address: PROBES_AT,
         len: PROBES * PAGE,
         backing: Backing::Small,
-        prefault: false,
         numa_node: None,
     })?;
     let content = child_seed(seed, &[PROBE_STREAM]);

@@ -56,8 +56,6 @@ pub struct RamConfig {
     pub len: u64,
     /// What backs it.
     pub backing: Backing,
-    /// Whether to populate it at once.
-    pub prefault: bool,
     /// NUMA node to bind it to.
     pub numa_node: Option<u32>,
 }
@@ -123,12 +121,6 @@ impl Ram {
         if let Some(node) = config.numa_node {
             ram.bind(node)?;
         }
-        if config.prefault {
-            ram.advise(
-                Advice::LinuxPopulateWrite,
-                "populating memory (MADV_POPULATE_WRITE, Linux 5.14)",
-            )?;
-        }
         Ok(ram)
     }
 
@@ -179,6 +171,23 @@ impl Ram {
         let address: *const AtomicU32 = std::ptr::from_ref(word.get_atomic_ref::<AtomicU32>(0)?);
         // SAFETY: as above.
         Ok(unsafe { &*address })
+    }
+
+    /// Has the host provide all pages of a range now, so that nobody meets a fault for them later: measuring depends on
+    /// it.
+    ///
+    /// # Errors
+    /// No memory is left, or the range lies outside.
+    pub fn prefault(&self, offset: u64, len: u64) -> Result<(), RamError> {
+        let range = self.slice(offset, len)?;
+        let start = range.ptr_guard_mut().as_ptr();
+        // SAFETY: `slice` found the range within this mapping; the advice changes nothing that is in it.
+        unsafe { madvise(start.cast(), range.len(), Advice::LinuxPopulateWrite) }.map_err(|error| {
+            RamError::Advise {
+                what: "populating memory (MADV_POPULATE_WRITE, Linux 5.14)",
+                source: error.into(),
+            }
+        })
     }
 
     /// Lets KSM merge equal pages with those of others.

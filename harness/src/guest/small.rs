@@ -87,7 +87,6 @@ impl SmallGuest<'_> {
             address: RAM_BASE,
             len: MIN_MEMORY_BYTES,
             backing: Backing::Small,
-            prefault: false,
             numa_node: None,
         })
         .map_err(RigError::from)?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use vtax_reports::counters::CounterRow;
 use vtax_reports::native_disk::{self as record, Waiting};
 use vtax_reports::record::{Sample, Side};
-use vtax_scenarios::memory::arena_bytes;
+use vtax_scenarios::memory::{MEMORY_STEP_BYTES, arena_bytes, arena_start};
 use vtax_scenarios::plan::{Backing, Cell, Neighbour};
 use vtax_workloads::machine::RAM_BASE;
 use vtax_workloads::{Task, Workload};
@@ -26,7 +26,7 @@ use crate::guest::embedded::{self, Vm, VmConfig};
 use crate::guest::layout;
 use crate::guest::mailbox::{Mailbox, MailboxError};
 use crate::guest::native::NativeCpu;
-use crate::guest::ram::{Ram, RamConfig};
+use crate::guest::ram::{Ram, RamConfig, RamError};
 use crate::host::affinity::Pinned;
 use crate::host::disturbance::DisturbanceProbe;
 use crate::host::ksm;
@@ -135,23 +135,41 @@ pub struct Outcome {
 pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
     let guest = &spec.cell.guest;
     let task = workload(spec)?.1.task();
+    let arena = arena_used(spec)?;
     let map = |address, backing| {
         Ram::map(&RamConfig {
             address,
             len: guest.memory,
             backing,
-            prefault: guest.prefault,
             numa_node: guest.numa_node,
         })
     };
+    let populate = |ram: &Ram| {
+        if !guest.prefault {
+            return Ok(());
+        }
+        // KSM looks at all of it.
+        if guest.mergeable {
+            return ram.prefault(0, guest.memory);
+        }
+        ram.prefault(0, arena_start(guest.memory, guest.vcpus))?;
+        (0..guest.vcpus).try_for_each(|vcpu| {
+            ram.prefault(layout::arena(guest.memory, guest.vcpus, vcpu), arena)
+        })
+    };
     let ram = map(RAM_BASE, guest.backing)?;
+    populate(&ram)?;
     if guest.mergeable {
         ram.mergeable()?;
     }
     let own = spec
         .cell
         .baseline_backing
-        .map(|backing: Backing| map(BASELINE_BASE, backing))
+        .map(|backing: Backing| {
+            let own = map(BASELINE_BASE, backing)?;
+            populate(&own)?;
+            Ok::<_, RamError>(own)
+        })
         .transpose()?;
     let disk = guest
         .disk
@@ -305,7 +323,7 @@ fn one(
     let arena = Arena {
         ram,
         offset: layout::arena(guest.memory, guest.vcpus, index),
-        len: arena_bytes(guest.memory, guest.vcpus),
+        len: arena_used(spec)?,
     };
     let (workload_index, workload) = workload(spec)?;
     let task = workload.task();
@@ -363,6 +381,14 @@ fn one(
         }
         .run(&rig.image)
     })
+}
+
+/// Bytes of each vCPU's arena that the workload uses, in whole 2 MiB pages: no other page of it is populated or touched.
+fn arena_used(spec: &Spec<'_>) -> Result<u64, BootError> {
+    let guest = &spec.cell.guest;
+    let footprint = (workload(spec)?.1.footprint)(&spec.cell.workload.params);
+    let used = footprint.max(1).next_multiple_of(MEMORY_STEP_BYTES);
+    Ok(used.min(arena_bytes(guest.memory, guest.vcpus)))
 }
 
 /// The cell's workload and its number in the catalogue.

@@ -37,9 +37,9 @@ pub const MAX_WARM_UP: usize = 8;
 /// A warm-up block is this part of a block.
 const WARM_UP_PART: u64 = 4;
 
-/// A run-in is this part of a block's work: 3 ms before 12, where the transient after a switch of sides lasts some 0.2 to 1 ms
-/// (dependent loads over 64 MiB, whose page tables the other side's had displaced).
-const RUN_IN_PART: u64 = 4;
+/// A run-in is at least this part of a block's work, 1.5 ms before 12; where page tables have to come back into the caches,
+/// what the workload says that takes ([`Workload::settles_after`]).
+const RUN_IN_PART: u64 = 8;
 
 /// Blocks of each way to wait for a disk, on each CPU that native blocks begin on, before one of them is chosen.
 const WAITING_TRIALS: u32 = 5;
@@ -547,7 +547,8 @@ impl Worker<'_> {
     /// In the same call, since entering a guest is such a disturbance itself. What each side does in its own way has an
     /// untimed request instead, and where pages are touched for the first time there is nothing to go before.
     fn run_in(&mut self, side: Side, iterations: u64) -> Result<u64, BootError> {
-        let part = iterations / RUN_IN_PART;
+        let settles = (self.workload.settles_after)(&self.spec.cell.workload.params);
+        let part = (iterations / RUN_IN_PART).max(settles);
         match self.workload.body {
             Body::Shared { .. } if self.workload.prepare == Prepare::Nothing => Ok(part),
             Body::PerSide(_) if matches!(self.workload.family, Family::Block | Family::Network) => {

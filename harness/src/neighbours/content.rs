@@ -61,7 +61,6 @@ mod tests {
             address,
             len: 10 * PAGE as u64,
             backing: Backing::Small,
-            prefault: false,
             numa_node: None,
         })
         .unwrap();

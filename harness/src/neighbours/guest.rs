@@ -135,7 +135,6 @@ impl<'a> Life<'a> {
                 address,
                 len,
                 backing,
-                prefault: false,
                 numa_node: None,
             })
         };

@@ -148,6 +148,7 @@ fn spread(noise: Noise, rounds: u32) -> f64 {
 
 /// A row of the table: what stalls, its title, whether anything is promised, rounds, and the outcome for each half-width.
 pub struct Row {
+    #[allow(dead_code, reason = "the test names it, the example does not")]
     pub noise: Noise,
     pub title: String,
     pub promised: bool,

@@ -10,7 +10,7 @@
 
 pub mod engine;
 
-use crate::catalogue::{MAX_PARAMS, baseline, unlimited};
+use crate::catalogue::{MAX_PARAMS, at_once, baseline, unlimited};
 use crate::mix::mix;
 use crate::{Body, Direction, Family, Metric, Param, ParamKind, Prepare, Task, Workload};
 
@@ -81,6 +81,7 @@ pub(crate) const RANDOM: Workload = Workload {
     footprint: |params| Job::random(params).footprint(),
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: at_once,
     latencies: true,
     body: Body::PerSide(Task::BlockRandom),
 };
@@ -102,6 +103,7 @@ pub(crate) const SEQUENTIAL: Workload = Workload {
     footprint: |params| Job::sequential(params).footprint(),
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: at_once,
     latencies: true,
     body: Body::PerSide(Task::BlockSequential),
 };
@@ -124,6 +126,7 @@ pub(crate) const FLUSH: Workload = Workload {
     footprint: |_| Job::FLUSH.footprint(),
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: at_once,
     latencies: true,
     body: Body::PerSide(Task::BlockFlush),
 };

@@ -6,7 +6,7 @@ use core::arch::x86_64::{
     _mm_xor_si128,
 };
 
-use crate::catalogue::unlimited;
+use crate::catalogue::{at_once, unlimited};
 use crate::mix::{fill, fold, mix, words};
 use crate::{Body, Direction, Family, Features, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
@@ -34,6 +34,7 @@ pub(crate) const ENTRY: Workload = Workload {
     footprint: |_| ((ROUND_KEYS + 2 * TEXT_BLOCKS) * 16) as u64,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: at_once,
     latencies: false,
     body: Body::Shared { setup, run },
 };

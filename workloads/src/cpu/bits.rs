@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::{_bzhi_u64, _lzcnt_u64, _pdep_u64, _pext_u64, _popcnt64, _tzcnt_u64};
 
-use crate::catalogue::unlimited;
+use crate::catalogue::{at_once, unlimited};
 use crate::mix::{fill, fold, words};
 use crate::{Body, Direction, Family, Features, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
@@ -26,6 +26,7 @@ pub(crate) const ENTRY: Workload = Workload {
     footprint: |_| (PAIRS * 16) as u64,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: at_once,
     latencies: false,
     body: Body::Shared { setup, run },
 };

@@ -1,6 +1,6 @@
 //! `cpu-branch`: a bytecode interpreter, whose dispatch no predictor gets right all the time.
 
-use crate::catalogue::{baseline, unlimited};
+use crate::catalogue::{at_once, baseline, unlimited};
 use crate::mix::{fill, fold, mix, words};
 use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
@@ -24,6 +24,7 @@ pub(crate) const ENTRY: Workload = Workload {
     footprint: |_| (PROGRAM * 8) as u64,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: at_once,
     latencies: false,
     body: Body::Shared { setup, run },
 };

@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use crate::catalogue::{baseline, unlimited};
+use crate::catalogue::{at_once, baseline, unlimited};
 use crate::mix::{fill, words};
 use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
@@ -28,6 +28,7 @@ pub(crate) const ENTRY: Workload = Workload {
     footprint: |_| (CHAINS * DEPTH * 8) as u64,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: at_once,
     latencies: false,
     body: Body::Shared { setup, run },
 };

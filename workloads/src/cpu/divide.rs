@@ -1,6 +1,6 @@
 //! `cpu-divide`: chains of dependent 64-bit divisions.
 
-use crate::catalogue::{baseline, unlimited};
+use crate::catalogue::{at_once, baseline, unlimited};
 use crate::mix::{fill, fold, words};
 use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
@@ -23,6 +23,7 @@ pub(crate) const ENTRY: Workload = Workload {
     footprint: |_| (PAIRS * 16) as u64,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: at_once,
     latencies: false,
     body: Body::Shared { setup, run },
 };

@@ -1,6 +1,6 @@
 //! `cpu-hash`: integer multiply, rotate and add, over a buffer that fits the L2 cache.
 
-use crate::catalogue::{baseline, unlimited};
+use crate::catalogue::{at_once, baseline, unlimited};
 use crate::mix::{fill, words};
 use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
@@ -25,6 +25,7 @@ pub(crate) const ENTRY: Workload = Workload {
     footprint: |_| (BLOCKS * BLOCK_BYTES) as u64,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: at_once,
     latencies: false,
     body: Body::Shared { setup, run },
 };

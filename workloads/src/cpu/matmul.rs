@@ -9,7 +9,7 @@ use core::arch::x86_64::{
     _mm512_fmadd_pd, _mm512_loadu_pd, _mm512_set1_pd, _mm512_setzero_pd, _mm512_storeu_pd,
 };
 
-use crate::catalogue::unlimited;
+use crate::catalogue::{at_once, unlimited};
 use crate::mix::{fill, fold, words};
 use crate::{
     Body, Direction, Family, Features, Latencies, MAX_PARAMS, Metric, Param, ParamKind, Prepare,
@@ -53,6 +53,7 @@ pub(crate) const ENTRY: Workload = Workload {
     footprint: |_| (3 * TILES * size_of::<Tile>()) as u64,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: at_once,
     latencies: false,
     body: Body::Shared { setup, run },
 };

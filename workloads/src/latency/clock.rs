@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::{__rdtscp, _rdtsc};
 
-use crate::catalogue::{baseline, unlimited};
+use crate::catalogue::{at_once, baseline, unlimited};
 use crate::mix::mix;
 use crate::{Body, Direction, Family, Metric, Param, ParamKind, Prepare, Workload};
 
@@ -32,6 +32,7 @@ pub(crate) const ENTRY: Workload = Workload {
     footprint: |_| 0,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: at_once,
     latencies: false,
     body: Body::Shared {
         setup: |_, _, _| {},

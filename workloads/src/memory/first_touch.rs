@@ -4,7 +4,7 @@
 //! page population.
 
 use super::{MIB, size};
-use crate::catalogue::baseline;
+use crate::catalogue::{at_once, baseline};
 use crate::mix::{fold, mix, words};
 use crate::payload::tsc;
 use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
@@ -34,6 +34,7 @@ pub(crate) const ENTRY: Workload = Workload {
     footprint: |params| pages(params) * PAGE_BYTES,
     prepare: Prepare::Discard,
     max_iterations: pages,
+    settles_after: at_once,
     latencies: true,
     body: Body::Shared { setup, run },
 };

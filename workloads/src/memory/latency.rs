@@ -1,7 +1,7 @@
 //! `mem-latency`: how long one dependent load takes, by working-set size.
 
 use super::chase::{Chase, LOADS};
-use super::{KIB, MIB, size};
+use super::{KIB, MIB, settling_accesses, size};
 use crate::catalogue::{baseline, unlimited};
 use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
@@ -29,6 +29,7 @@ pub(crate) const ENTRY: Workload = Workload {
     footprint: |params| chase(params).nodes * LINE_BYTES,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: |params| settling_accesses((chase(params).nodes) * LINE_BYTES) / LOADS,
     latencies: false,
     body: Body::Shared { setup, run },
 };

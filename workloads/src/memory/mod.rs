@@ -17,6 +17,13 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
+/// How many accesses at random to `bytes` of memory bring its page tables back into the caches: four for each cache line of
+/// their lowest level (8 entries of 4 KiB each), after which one line in fifty has not been asked for.
+const fn settling_accesses(bytes: u64) -> u64 {
+    const LINE_COVERS: u64 = 8 * 4 * KIB;
+    4 * bytes.div_ceil(LINE_COVERS)
+}
+
 /// A `size` parameter, up to 4 GiB.
 const fn size(default: u64, min: u64, help: &'static str) -> Param {
     Param {

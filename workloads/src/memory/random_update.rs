@@ -1,6 +1,6 @@
 //! `mem-random-update`: independent read-modify-writes at random places.
 
-use super::{KIB, MIB, size};
+use super::{KIB, MIB, settling_accesses, size};
 use crate::catalogue::{baseline, unlimited};
 use crate::mix::{fold, mix, words};
 use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
@@ -30,6 +30,7 @@ pub(crate) const ENTRY: Workload = Workload {
     footprint: |params| params[0] / 8 * 8,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: |params| settling_accesses(params[0]) / UPDATES,
     latencies: false,
     body: Body::Shared { setup, run },
 };

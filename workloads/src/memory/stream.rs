@@ -25,6 +25,9 @@ const PERIOD: usize = 2048;
 /// address bits and loads would wait for unrelated stores.
 const GAP: usize = 17 * LINE;
 
+/// After so much traffic, or a pass over smaller arrays, the page tables are those of the side that streams.
+const SETTLED_BYTES: u64 = 64 * MIB;
+
 /// One iteration streams through 96 KiB: two chunks of 48 KiB, or three of 32 KiB.
 pub(crate) const ENTRY: Workload = Workload {
     name: "mem-stream",
@@ -57,6 +60,7 @@ pub(crate) const ENTRY: Workload = Workload {
     footprint: |params| (3 * (values(params) + GAP) * size_of::<f64>()) as u64,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: |params| (3 * params[1]).min(SETTLED_BYTES) / TRAFFIC_BYTES as u64,
     latencies: false,
     body: Body::Shared { setup, run },
 };

@@ -1,7 +1,7 @@
 //! `mem-tlb`: one load per page, so that nearly every load needs a translation that the TLB does not hold.
 
 use super::chase::{Chase, LOADS};
-use super::{MIB, size};
+use super::{MIB, settling_accesses, size};
 use crate::catalogue::{baseline, unlimited};
 use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
@@ -25,6 +25,7 @@ pub(crate) const ENTRY: Workload = Workload {
     footprint: |params| chase(params).nodes * PAGE_BYTES,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: |params| settling_accesses((chase(params).nodes) * PAGE_BYTES) / LOADS,
     latencies: false,
     body: Body::Shared { setup, run },
 };

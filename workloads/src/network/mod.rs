@@ -11,7 +11,7 @@
 pub mod engine;
 pub mod frame;
 
-use crate::catalogue::{MAX_PARAMS, baseline, unlimited};
+use crate::catalogue::{MAX_PARAMS, at_once, baseline, unlimited};
 use crate::{Body, Direction, Family, Metric, Param, ParamKind, Prepare, Task, Workload};
 use frame::{LARGEST, SMALLEST};
 
@@ -42,6 +42,7 @@ pub(crate) const PING: Workload = Workload {
     footprint: |_| FOOTPRINT,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: at_once,
     latencies: true,
     body: Body::PerSide(Task::NetPing),
 };
@@ -64,6 +65,7 @@ pub(crate) const STREAM: Workload = Workload {
     footprint: |_| FOOTPRINT,
     prepare: Prepare::Nothing,
     max_iterations: unlimited,
+    settles_after: at_once,
     latencies: false,
     body: Body::PerSide(Task::NetStream),
 };

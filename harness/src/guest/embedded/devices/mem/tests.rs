@@ -33,7 +33,6 @@ fn ram() -> Ram {
         address: RAM_BASE + (1 << 46) + place * (1 << 30),
         len: REGION.offset + REGION.len,
         backing: Backing::Small,
-        prefault: false,
         numa_node: None,
     })
     .unwrap()
