@@ -195,8 +195,10 @@ fn the_claim_of_an_author_decides_and_the_settings_stand_beside_it() {
         "the 97 % claim holds. With all vCPUs on CPU 0",
         "loses 45.0 %",
     ] {
-        assert!(headline.sentence.contains(words), "{}", headline.sentence);
+        assert!(headline.text().contains(words), "{}", headline.text());
     }
+    // Both together would be longer than a headline may be.
+    assert!(headline.sentence.ends_with("the 97 % claim holds."));
     assert!(
         results
             .cells
@@ -263,6 +265,34 @@ fn waiting_is_compared_by_quantiles_and_by_cpu_time() {
     assert!(
         sentence.contains(told) && sentence.contains("against 0us"),
         "{sentence}"
+    );
+}
+
+/// A cell that leaves out what another one writes down stands in one row with it.
+#[test]
+fn the_picture_has_partners_in_one_row() {
+    let mixed = "pinning = \"one-to-one\"\n[[workload]]\nname = \"cpu-hash\"\n[matrix]\n\"guest.pinning\" = [\"one-to-one\", \"none\"]\n\
+                 include = [{ \"guest.backing\" = \"thp\" }]\n";
+    let planted = planted(
+        mixed,
+        0.002,
+        |label| if label.contains("thp") { 1.2 } else { 1.0 },
+    );
+    let results = planted.results();
+    let run = vtax_reports::store::Run {
+        record: planted.record,
+        ..fixture::run()
+    };
+    let report = vtax_reports::html::render(&run, &results).unwrap();
+    let map = report
+        .split("aria-label=\"Matrix guest.backing\"")
+        .nth(1)
+        .unwrap();
+    let map = map.split("</table>").next().unwrap();
+    assert_eq!(map.matches("<th scope=\"row\">").count(), 1, "{map}");
+    assert!(
+        !map.contains("shade absent") && map.contains("+20.0 %"),
+        "{map}"
     );
 }
 

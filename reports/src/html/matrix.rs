@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use vtax_scenarios::plan::{Cell, Plan, What};
-use vtax_scenarios::settings::Setting;
+use vtax_scenarios::settings::{Setting, SettingPair};
 
 use super::words::{Badge, reason, share};
 use crate::export::figures::{Outcome, cost, figure, nanos};
@@ -61,18 +61,12 @@ impl<'a> Matrix<'a> {
     pub fn new(run: &Run, results: &'a Results) -> Self {
         let plan = &run.record.plan;
         let pairs = plan.setting_pairs();
-        let cells: Vec<(&Cell, &CellResult)> = plan.cells.iter().zip(&results.cells).collect();
         let settings = plan.settings();
         let compared = settings.iter().enumerate();
         let compared = compared.filter(|(place, _)| pairs.iter().any(|it| it.setting == *place));
         let maps: Vec<Map<'a>> = compared
             .map(|(place, setting)| {
-                let taking_part = |cell: &Cell| {
-                    let of = pairs.iter().filter(|pair| pair.setting == place);
-                    of.clone()
-                        .any(|it| it.cell.id == cell.id || it.reference.id == cell.id)
-                };
-                let own = cells.iter().copied().filter(|(cell, _)| taking_part(cell));
+                let own = pairs.iter().filter(|pair| pair.setting == place);
                 Map::new(plan, setting, own, results)
             })
             .collect();
@@ -89,24 +83,28 @@ impl<'a> Matrix<'a> {
 }
 
 impl<'a> Map<'a> {
+    /// A row for each cell that others are held against.
     fn new<'p>(
         plan: &Plan,
         setting: &Setting,
-        cells: impl Iterator<Item = (&'p Cell, &'a CellResult)>,
+        pairs: impl Iterator<Item = &'p SettingPair<'p>>,
         results: &'a Results,
     ) -> Self {
         let key = setting.key();
         let columns = setting.values();
         let mut rows: Vec<(String, Vec<Field<'a>>)> = Vec::new();
-        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        let mut places: BTreeMap<u32, usize> = BTreeMap::new();
         let mut more_rows = 0;
-        for (cell, result) in cells {
+        let result = |cell: &Cell| results.cells.iter().find(|it| it.id == cell.id);
+        let column = |cell: &Cell| {
             let value = setting.value(plan, cell);
-            let Some(column) = columns.iter().position(|column| *column == value) else {
+            columns.iter().position(|column| *column == value)
+        };
+        for pair in pairs {
+            let (Some(of), Some(against)) = (result(pair.cell), result(pair.reference)) else {
                 continue;
             };
-            let name = rest(result, &key);
-            let place = match places.get(&name) {
+            let place = match places.get(&against.id) {
                 Some(place) => *place,
                 None if rows.len() == MOST_ROWS => {
                     more_rows += 1;
@@ -114,14 +112,25 @@ impl<'a> Map<'a> {
                 }
                 None => {
                     let fields = columns.iter().map(|_| Field::empty()).collect();
-                    rows.push((name.clone(), fields));
-                    places.insert(name, rows.len() - 1);
+                    rows.push((rest(against, &key), fields));
+                    places.insert(against.id, rows.len() - 1);
                     rows.len() - 1
                 }
             };
             let effects = results.settings.iter();
-            let effects = effects.filter(|it| it.key == key && it.cell == result.id);
-            rows[place].1[column] = Field::new(result, &effects.collect::<Vec<_>>(), results);
+            let effects = effects.filter(|it| it.key == key && it.cell == of.id);
+            let fields = [
+                (column(pair.reference), Field::new(against, &[], results)),
+                (
+                    column(pair.cell),
+                    Field::new(of, &effects.collect::<Vec<_>>(), results),
+                ),
+            ];
+            for (column, field) in fields {
+                if let Some(place) = column.and_then(|column| rows[place].1.get_mut(column)) {
+                    *place = field;
+                }
+            }
         }
         let mut map = Self {
             setting: key,

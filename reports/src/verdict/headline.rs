@@ -17,7 +17,7 @@ use crate::stats::throughput::Throughput;
 /// What settings may take of a sentence that is about a claim.
 const BESIDE_A_CLAIM: usize = 1;
 /// What a headline can hold beside its claim, in characters; more goes into a remark.
-const LONGEST: usize = 280;
+const LONGEST: usize = 225;
 
 /// Judges the run.
 ///

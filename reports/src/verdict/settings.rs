@@ -119,8 +119,10 @@ pub(super) fn sentence(effects: &[Effect], named: usize) -> Option<String> {
         let with = format!("with {}", setting_words(it.key, it.value));
         // What several in a row are held against is said of the last.
         let against = reference(it);
-        let next = shown.get(place + 1).map(|it| reference(it));
-        let against = match next.as_ref() == Some(&against) {
+        let next = shown.get(place + 1);
+        let is_shared =
+            next.is_some_and(|next| next.key == it.key && next.reference == it.reference);
+        let against = match is_shared {
             true => String::new(),
             false => format!(" against {against}"),
         };
