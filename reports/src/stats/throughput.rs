@@ -363,7 +363,8 @@ mod tests {
         assert!((ratio.base().mean.exp() - 1.0).abs() < 1e-12);
         let (value, low, high) = ratio.stalls(0.95);
         assert!((value.exp() - 13.0 / 9.0).abs() < 1e-12);
-        assert!(0.0 < low && low < value && value < high);
+        // A single stall is no proof that the guest has more of them: native may have had none by chance.
+        assert!(low < 0.0 && value < high);
     }
 
     #[test]

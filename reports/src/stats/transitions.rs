@@ -115,28 +115,28 @@ impl Kinds {
     }
 }
 
-/// The mean of the second kind less that of the first; the boot is the unit, and its error that of a quotient of sums.
+/// The mean of the second kind less that of the first, within boots, since boots differ: each boot's own difference, weighed
+/// by how many blocks it stands on. The boot is the unit, and its error that of a quotient of sums.
 fn difference(boots: &[Kinds]) -> Option<LogMean> {
-    let sums = [0, 1].map(|kind: usize| {
-        let all = boots.iter().flat_map(|boot| &boot.0[kind]);
-        let (count, sum) = all.fold((0.0, 0.0), |(count, sum), off| (count + 1.0, sum + off));
-        (count, sum / count)
-    });
-    let count = boots.len() as f64;
-    if boots.len() < 2 || sums.iter().any(|&(blocks, _)| blocks < 2.0) {
+    let of_boot = |Kinds([own, other]): &Kinds| {
+        let (one, two) = (own.len() as f64, other.len() as f64);
+        let mean = |offs: &[f64]| offs.iter().sum::<f64>() / offs.len() as f64;
+        (one * two > 0.0).then(|| (one * two / (one + two), mean(other) - mean(own)))
+    };
+    let parts: Vec<(f64, f64)> = boots.iter().filter_map(of_boot).collect();
+    if parts.len() < 2 {
         return None;
     }
-    let part = |boot: &Kinds, kind: usize| {
-        let (blocks, mean) = sums[kind];
-        boot.0[kind].iter().map(|off| off - mean).sum::<f64>() * count / blocks
-    };
-    let squares: f64 = boots
+    let count = parts.len() as f64;
+    let weight: f64 = parts.iter().map(|(weight, _)| weight).sum();
+    let mean = parts.iter().map(|(weight, off)| weight * off).sum::<f64>() / weight;
+    let squares: f64 = parts
         .iter()
-        .map(|boot| (part(boot, 1) - part(boot, 0)).powi(2))
+        .map(|(part, off)| (part / weight * (off - mean)).powi(2))
         .sum();
     Some(LogMean {
-        mean: sums[1].1 - sums[0].1,
-        standard_error: (squares / (count - 1.0) / count).sqrt(),
+        mean,
+        standard_error: (squares * count / (count - 1.0)).sqrt(),
         degrees_of_freedom: count - 1.0,
     })
 }
