@@ -27,9 +27,9 @@ pub fn interval(rig: &Rig, cell: &Cell, time: Duration) -> anyhow::Result<Interv
         address: RAM_BASE,
         len: guest.memory,
         backing: guest.backing,
-        prefault: guest.prefault,
         numa_node: guest.numa_node,
     })?;
+    ram.prefault(0, guest.memory)?;
     rig.image.load(&ram)?;
     let mailbox = Mailbox::new(&ram, layout::mailbox(0));
     let mut native = NativeCpu::new(&rig.image, mailbox, 0);
