@@ -61,6 +61,48 @@ impl Excess {
         }
     }
 
+    /// How it varies together with `other`, where boots say that they do: their covariance, 0 or more. `pairs` are both
+    /// sides' excess, boot by boot.
+    ///
+    /// A neighbour that comes and goes slows both sides of a boot, and a difference between them knows less of that than each
+    /// side. What is taken is the lower end of the correlation's 95 % interval (Fisher's z), so that a chance likeness of few
+    /// stalls counts for nothing.
+    #[must_use]
+    pub fn covariance(&self, other: &Self, pairs: impl Iterator<Item = (f64, f64)>) -> f64 {
+        let pairs: Vec<(f64, f64)> = pairs.collect();
+        let count = pairs.len() as f64;
+        if count < 4.0 {
+            return 0.0;
+        }
+        let mean = |of: fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / count;
+        let (one, two) = (mean(|it| it.0), mean(|it| it.1));
+        let sum = |of: &dyn Fn(f64, f64) -> f64| {
+            pairs
+                .iter()
+                .map(|it| of(it.0 - one, it.1 - two))
+                .sum::<f64>()
+        };
+        let spread = (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt();
+        if spread <= 0.0 {
+            return 0.0;
+        }
+        let correlation = (sum(&|a, b| a * b) / spread).clamp(-1.0, 1.0);
+        let surely =
+            (correlation.atanh() - super::normal_quantile(0.975) / (count - 3.0).sqrt()).tanh();
+        surely.max(0.0) * (self.variance * other.variance).sqrt()
+    }
+
+    /// The correlation with `other` that this covariance is.
+    #[must_use]
+    pub fn correlation(&self, other: &Self, covariance: f64) -> f64 {
+        let spread = (self.variance * other.variance).sqrt();
+        if spread > 0.0 {
+            (covariance / spread).clamp(0.0, 1.0)
+        } else {
+            0.0
+        }
+    }
+
     /// The larger of what an event adds to this one and to `other`: where one side saw no stall, those of the other tell
     /// how long one would have been.
     #[must_use]
@@ -146,6 +188,27 @@ mod tests {
             excess.below(0.025) + excess.above(0.025, excess.event)
         };
         assert!(width(&clustered) > 2.0 * width(&single));
+    }
+
+    #[test]
+    fn sides_that_a_neighbour_slows_together_are_known_to_vary_together() {
+        let busy = |boot: usize| if boot.is_multiple_of(4) { 3.0 } else { 0.0 };
+        let one: Vec<f64> = (0..20)
+            .map(|boot| busy(boot) + 0.1 * (boot % 3) as f64)
+            .collect();
+        let two: Vec<f64> = (0..20)
+            .map(|boot| 2.0 * busy(boot) + 0.1 * (boot % 7) as f64)
+            .collect();
+        let (first, second) = (Excess::new(&one, 1.0, 180), Excess::new(&two, 1.0, 180));
+        let of = |two: &[f64]| {
+            let pairs = one.iter().copied().zip(two.iter().copied());
+            first.correlation(&second, first.covariance(&second, pairs))
+        };
+        assert!(of(&two) > 0.95, "{}", of(&two));
+        // Other boots than those.
+        let mut apart = two.clone();
+        apart.rotate_right(1);
+        assert_eq!(of(&apart), 0.0);
     }
 
     #[test]

@@ -107,6 +107,7 @@ mod tests {
             mean: 2.0,
             residuals: Vec::new(),
             excess: Excess::default(),
+            by_boot: Vec::new(),
             stalls,
             blocks: 100,
         }

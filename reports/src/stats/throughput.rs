@@ -14,7 +14,7 @@
 //! identity. What is left is noise of the usual kind, whose boots have a t interval by Stein's rule; stalls are rare events,
 //! whose excess has gamma limits ([`super::excess`]). They are joined by the square-and-add rule for limits that are not
 //! symmetric (MOVER: Zou and Donner 2008, "Construction of confidence limits about effect measures", Statistics in Medicine
-//! 27). Stalls never size a run: a pilot that happens to see none would end it early.
+//! 27), with the correlation of both sides' stalls. Stalls never size a run: a pilot that happens to see none would end it early.
 
 use super::boot::BootValue;
 use super::excess::Excess;
@@ -113,6 +113,7 @@ impl Times {
             mean,
             residuals: self.boots().map(residual).collect(),
             excess: Excess::new(&by_boot, largest, self.times.len()),
+            by_boot,
             stalls,
             blocks: self.times.len(),
         })
@@ -174,6 +175,8 @@ pub struct Split {
     pub residuals: Vec<f64>,
     /// What stalls add.
     pub excess: Excess,
+    /// The same boot by boot, in lengths of a block without a stall.
+    pub by_boot: Vec<f64>,
     /// By how much each stall is longer than `mean`, in units of that, ascending.
     pub stalls: Vec<f64>,
     /// Blocks, stalls included.
@@ -189,6 +192,8 @@ pub struct Throughput {
     adds: Excess,
     /// What stalls on the measured side take from it.
     takes: Excess,
+    /// How both vary together.
+    covariance: f64,
 }
 
 impl Throughput {
@@ -201,6 +206,8 @@ impl Throughput {
             .map(|(reference, measured)| reference - measured)
             .collect();
         let base = stein::estimate(&residuals, pilot)?;
+        let boots = reference.by_boot.iter().copied();
+        let boots = boots.zip(measured.by_boot.iter().copied());
         Some(Self {
             base: LogMean {
                 mean: (reference.mean / measured.mean).ln(),
@@ -208,6 +215,7 @@ impl Throughput {
             },
             adds: reference.excess,
             takes: measured.excess,
+            covariance: reference.excess.covariance(&measured.excess, boots),
         })
     }
 
@@ -222,6 +230,7 @@ impl Throughput {
             },
             adds: side.excess,
             takes: Excess::default(),
+            covariance: 0.0,
         })
     }
 
@@ -252,6 +261,7 @@ impl Throughput {
             base: self.base.inverse(),
             adds: self.takes,
             takes: self.adds,
+            covariance: self.covariance,
         }
     }
 
@@ -262,6 +272,7 @@ impl Throughput {
             base: self.base.minus(other.base),
             adds: self.adds.plus(other.takes),
             takes: self.takes.plus(other.adds),
+            covariance: self.covariance + other.covariance,
         }
     }
 
@@ -282,6 +293,7 @@ impl Throughput {
             base: combine(&bases)?,
             adds: sum(|part| part.adds),
             takes: sum(|part| part.takes),
+            covariance: share.powi(2) * parts.iter().map(|part| part.covariance).sum::<f64>(),
         })
     }
 
@@ -315,7 +327,13 @@ impl Throughput {
     fn reach(&self, base: f64, confidence: f64) -> (f64, f64) {
         let tail = (1.0 - confidence) / 2.0;
         let event = self.adds.event_of_either(&self.takes);
-        let join = |falls: f64, grows: f64| (base.powi(2) + falls.powi(2) + grows.powi(2)).sqrt();
+        let correlation = self.adds.correlation(&self.takes, self.covariance);
+        let join = |falls: f64, grows: f64| {
+            let together = 2.0 * correlation * falls * grows;
+            (base.powi(2) + falls.powi(2) + grows.powi(2) - together)
+                .max(0.0)
+                .sqrt()
+        };
         let below = join(self.adds.below(tail), self.takes.above(tail, event));
         let above = join(self.takes.below(tail), self.adds.above(tail, event));
         (below, above)
@@ -329,6 +347,7 @@ impl From<LogMean> for Throughput {
             base,
             adds: Excess::default(),
             takes: Excess::default(),
+            covariance: 0.0,
         }
     }
 }

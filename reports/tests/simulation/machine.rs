@@ -27,6 +27,9 @@ pub enum Noise {
     Delayed { share: f64, mean: f64 },
     /// Delays arrive per unit of time on either side: longer blocks meet more of them.
     Arriving { per_block: f64, length: f64 },
+    /// A neighbour comes and goes: in a share of boots all blocks of both sides take longer, by this share of their length on
+    /// average, exponentially distributed.
+    Neighbour { share: f64, mean: f64 },
     /// Of the guest's blocks a share takes so many times as long.
     Bursts { share: f64, factor: f64 },
     /// The same in clusters of five of the guest's blocks in a row, within a boot or through boots.
@@ -122,6 +125,8 @@ pub struct Machine {
     wandering: f64,
     /// Blocks of the present cluster that are still to come.
     cluster: u32,
+    /// Whether a neighbour is there.
+    busy: bool,
 }
 
 impl Machine {
@@ -137,6 +142,7 @@ impl Machine {
             rng,
             wandering,
             cluster: 0,
+            busy: false,
         }
     }
 
@@ -153,6 +159,7 @@ impl Machine {
     pub fn boot(&mut self, boot: u32) -> Vec<Sample> {
         match self.noise {
             Noise::Wandering => self.wandering = self.normal(),
+            Noise::Neighbour { share, .. } => self.busy = self.rng.random_bool(share),
             Noise::WanderingInTurn => (0..7 * self.rounds).for_each(|_| self.wander()),
             Noise::Clusters {
                 share,
@@ -259,6 +266,14 @@ impl Machine {
             | Noise::BootDominated => 1.0 + 0.1 * SIGMA * self.normal(),
             Noise::Delayed { share, mean } => {
                 1.0 + self.delay(share, mean).unwrap_or(0.0) + 0.2 * SIGMA * self.normal()
+            }
+            Noise::Neighbour { mean, .. } => {
+                let delay = if self.busy {
+                    mean * self.rng.sample::<f64, _>(Exp1)
+                } else {
+                    0.0
+                };
+                1.0 + delay + SIGMA * self.normal()
             }
             Noise::Arriving { per_block, length } => {
                 let delays: f64 = Poisson::new(per_block)

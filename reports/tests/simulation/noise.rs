@@ -29,7 +29,7 @@ pub enum Promise {
 }
 
 /// All kinds, with their rows in the table and what is promised.
-pub const ALL: [(Noise, &str, Promise); 11] = [
+pub const ALL: [(Noise, &str, Promise); 12] = [
     (Noise::Normal, "normal, 1.5 % per block", Promise::Exact),
     (
         Noise::HeavyTailed,
@@ -86,6 +86,14 @@ pub const ALL: [(Noise, &str, Promise); 11] = [
             length: 0.2,
         },
         "delays of a fifth of a block arrive per unit of time, on either side alike, 0.3 a block",
+        Promise::Cautious,
+    ),
+    (
+        Noise::Neighbour {
+            share: 0.2,
+            mean: 0.3,
+        },
+        "a neighbour comes and goes: in every fifth boot all blocks of both sides + 30 % on average",
         Promise::Cautious,
     ),
     (
