@@ -84,9 +84,9 @@ fn measure(rig: &Rig) -> anyhow::Result<(Differences, Differences)> {
         address: RAM_BASE,
         len: MIN_MEMORY_BYTES,
         backing: Backing::Small,
-        prefault: true,
         numa_node: None,
     })?;
+    ram.prefault(0, MIN_MEMORY_BYTES)?;
     let config = VmConfig::single(PageSize::Size2M);
     let devices = Devices::default();
     let kvm = embedded::open()?;

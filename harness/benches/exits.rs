@@ -54,9 +54,9 @@ fn main() -> anyhow::Result<()> {
         address: RAM_BASE,
         len: MIN_MEMORY_BYTES,
         backing: Backing::Small,
-        prefault: true,
         numa_node: None,
     })?;
+    ram.prefault(0, MIN_MEMORY_BYTES)?;
     let devices = Devices::default();
     let kvm = embedded::open()?;
     let vm = Vm::create(&kvm, &ram, &rig.image, &devices, CONFIG)?;

@@ -65,7 +65,6 @@ fn fewest_under_way(scratch: &Path, plan: &plan::Disk) -> u64 {
         address: RAM_BASE,
         len: MEMORY,
         backing: Backing::Small,
-        prefault: false,
         numa_node: None,
     })
     .unwrap();

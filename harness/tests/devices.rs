@@ -61,7 +61,6 @@ impl Guest<'_> {
                 address: RAM_BASE,
                 len: MEMORY,
                 backing: Backing::Small,
-                prefault: false,
                 numa_node: None,
             })
             .unwrap();

@@ -74,7 +74,6 @@ impl<'a> Guest<'a> {
             address: RAM_BASE,
             len: setup.memory,
             backing: Backing::Small,
-            prefault: false,
             numa_node: None,
         })
         .unwrap();

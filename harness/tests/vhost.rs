@@ -69,10 +69,10 @@ impl Card {
             address: RAM_BASE,
             len: MEMORY,
             backing: Backing::Small,
-            prefault: true,
             numa_node: None,
         })
         .unwrap();
+        ram.prefault(0, MEMORY).unwrap();
         let devices = Devices::new(
             &ram,
             &DevicesConfig {

@@ -71,7 +71,6 @@ pub fn start(image: &Image, first: First) -> anyhow::Result<Start> {
         address: RAM_BASE,
         len: MIN_MEMORY_BYTES,
         backing: Backing::Small,
-        prefault: false,
         numa_node: None,
     })?;
     let config = VmConfig::single(PageSize::Size2M);

@@ -31,9 +31,9 @@ pub fn with(
         address: RAM_BASE,
         len: MEMORY,
         backing: Backing::Small,
-        prefault: true,
         numa_node: None,
     })?;
+    ram.prefault(0, MEMORY)?;
     let (backend, backing) = match of {
         Disk::Memory => (Backend::memory(DISK_BYTES)?, DiskBacking::Memory),
         Disk::File(path) => (Backend::open(path, true, true)?, DiskBacking::Scratch),

@@ -23,9 +23,9 @@ pub fn with(image: &Image, tap: &Tap, io_cpu: u32, work: Work<'_>) -> anyhow::Re
         address: RAM_BASE,
         len: MEMORY,
         backing: Backing::Small,
-        prefault: true,
         numa_node: None,
     })?;
+    ram.prefault(0, MEMORY)?;
     let devices = Devices::new(
         &ram,
         &DevicesConfig {

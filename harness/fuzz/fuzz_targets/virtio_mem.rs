@@ -26,7 +26,6 @@ fuzz_target!(|steps: Vec<driver::Step>| {
         address: RAM_BASE,
         len: REGION.offset + REGION.len,
         backing: Backing::Small,
-        prefault: false,
         numa_node: None,
     };
     let (Ok(ram), Ok(memory)) = (Ram::map(&ram), GuestMemory::anonymous(driver::MEMORY)) else {
