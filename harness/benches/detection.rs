@@ -1,5 +1,5 @@
-//! How surely a slowdown of 1 % is found, and how often one is found that is not there: `vtax selftest` with these two
-//! levels and ten seconds for each trial. `-- --trials N` in place of 20 of each.
+//! How surely a slowdown of 1 % is found, and stalls of one block in ten and in a hundred, and how often something is found
+//! that is not there: `vtax selftest` with these and ten seconds for each slowdown. `-- --trials N` in place of 20 of each.
 
 #[path = "common/table.rs"]
 mod table;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use table::{Measured, print};
-use vtax::selftest::{Options, selftest};
+use vtax::selftest::{Options, STALLS, selftest};
 use vtax_reports::selftest::{Level, Rate};
 
 /// Nothing, and the slowdown.
@@ -24,7 +24,7 @@ fn main() -> anyhow::Result<()> {
     }
     let options = Options {
         levels: &LEVELS,
-        stalls: &[],
+        stalls: &STALLS,
         trials: trials()?,
         patience: PATIENCE,
         seed: 1,
@@ -32,7 +32,8 @@ fn main() -> anyhow::Result<()> {
     };
     let result = selftest(&options, |trial| eprintln!("{trial}"))?;
     let level = |planted: f64| {
-        let level = result.levels.iter().find(|level| level.planted == planted);
+        let wanted = |level: &&Level| level.planted == planted && level.stalls.is_none();
+        let level = result.levels.iter().find(wanted);
         level.context("no trial came to an end")
     };
     print(
@@ -51,6 +52,36 @@ fn main() -> anyhow::Result<()> {
             met: level.alarms.share.value <= 0.05,
         }),
     );
+    for stalls in STALLS {
+        let level = result.levels.iter().find(|it| it.stalls == Some(stalls));
+        print(
+            &format!("planted stalls found: {stalls}"),
+            "≥ 95 % of trials",
+            level
+                .context("no trial came to an end")
+                .map(|level| Measured {
+                    value: in_words(level),
+                    met: level.alarms.share.value >= 0.95,
+                }),
+        );
+    }
+    for (what, rate) in [
+        ("stumbles without planted stalls", result.false_stumbles),
+        (
+            "price of taking turns seen, both sides guests",
+            result.carry_over,
+        ),
+    ] {
+        print(
+            what,
+            "≤ 5 % of trials",
+            rate.context("no trial came to an end")
+                .map(|rate| Measured {
+                    value: format!("{} of {}", rate.hits, rate.trials),
+                    met: rate.share.value <= 0.05,
+                }),
+        );
+    }
     Ok(())
 }
 

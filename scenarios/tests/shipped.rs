@@ -56,7 +56,7 @@ fn the_quick_one_leaves_time_for_setting_up_guests() {
         .load(&Overrides::default())
         .unwrap()
         .plan;
-    assert!(plan.budget_nanos <= 50_000_000_000);
+    assert!(plan.budget_nanos <= 28_000_000_000);
     assert!(plan.pilot_nanos() * 2 <= plan.budget_nanos);
 }
 

@@ -33,6 +33,7 @@ pub struct Row {
     pub outer_nanos: u64,
     pub at_nanos: u64,
     pub marks: String,
+    pub run_in_ticks: u32,
 }
 
 impl RunDir {

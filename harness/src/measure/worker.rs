@@ -425,6 +425,8 @@ impl Worker<'_> {
             request.planted = planted.work(iterations, child_seed(self.spec.seed, &place));
             if let Planted::Exits(exits) = planted {
                 request.op = Op::RunAndExit;
+                // What is planted is counted against the timed work alone.
+                request.run_in = 0;
                 request.planted = exits;
             }
         }
