@@ -72,7 +72,8 @@ fn frames_are_measured_on_both_sides() {
     };
     stage.file("net.toml", SCENARIO);
     let outcome = stage.vtax("run net.toml --out run").run();
-    outcome.exits(5);
+    // Nothing is claimed; on a busy host a cell may not be finished.
+    assert!(matches!(outcome.code(), Some(0 | 4)), "{outcome:#?}");
     let cells = cells(&stage);
     assert_eq!(cells.len(), 8);
     for cell in &cells {

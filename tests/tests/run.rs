@@ -129,7 +129,7 @@ fn json_is_one_object_of_the_promised_shape() {
     outcome.exits(code_of(&results["headline"]["verdict"]));
     assert_eq!(results, stage.run_dir("run").json("results.json"));
 
-    assert_eq!(results["schema"], 1);
+    assert_eq!(results["schema"], 2);
     assert!(results["host"]["facts"]["kernel"]["value"].is_string());
     assert_eq!(results["payload_sha256"].as_str().unwrap().len(), 64);
     assert_eq!(results["interrupted"], false);

@@ -102,11 +102,12 @@ unsafe fn run(mailbox: &mut Mailbox) -> Option<()> {
 
     let mut latencies = mailbox.recorder();
     let begin = tsc();
+    let mut start = begin;
     if run_in > 0 {
         black_box(run(arena, &params, run_in, seed, &mut latencies));
         latencies.rewind(Default::default());
+        start = tsc();
     }
-    let start = tsc();
     let checksum = run(arena, &params, iterations, seed, &mut latencies);
     let accounted = latencies.mark();
     if planted > 0 {
