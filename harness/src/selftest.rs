@@ -177,6 +177,8 @@ fn one(
     let seconds = Duration::from_nanos(elapsed()).as_secs_f64();
     Ok(plan.cells.first().map(|cell| {
         let (series, confidence) = (campaign.series(cell), cell.measure.confidence);
+        // Two intervals may raise an alarm (Bonferroni).
+        let shared = 1.0 - (1.0 - confidence) / 2.0;
         Trial {
             planted: share,
             stalls,
@@ -184,7 +186,8 @@ fn one(
                 .stalls(1.0, confidence)
                 .is_some_and(|stalls| stalls.stumbles),
             carry_over: carry_over(&samples, confidence),
-            ratio: series.ratio().map(|ratio| ratio.interval(confidence)),
+            ratio: series.ratio().map(|ratio| ratio.interval(shared)),
+            typical: series.typical().map(|typical| typical.interval(shared)),
             boots: campaign.next(cell).0,
             seconds,
         }

@@ -48,6 +48,9 @@ pub struct Trial {
     /// What was measured: performance with it as a share of performance without. `None` where the time ended before
     /// two boots counted: then nothing was found.
     pub ratio: Option<Interval>,
+    /// The same of the typical block, which shows extra work in every block where stalls of both sides drown it.
+    #[serde(default)]
+    pub typical: Option<Interval>,
     /// Boots it took.
     pub boots: u32,
     /// Time it took, in seconds.
@@ -55,17 +58,21 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Whether the interval says that there is a difference: it does not contain 1.
+    /// Whether an interval says that there is a difference, of throughput or of the typical block: it does not contain 1.
+    /// The two share the error of one.
     #[must_use]
     pub fn alarms(&self) -> bool {
-        self.ratio
-            .is_some_and(|ratio| ratio.high < 1.0 || ratio.low > 1.0)
+        self.any(|it| it.high < 1.0 || it.low > 1.0)
     }
 
-    /// Whether a planted slowdown was found: the whole interval lies below 1.
+    /// Whether a planted slowdown was found: the whole interval of throughput or of the typical block lies below 1.
     #[must_use]
     pub fn finds(&self) -> bool {
-        self.ratio.is_some_and(|ratio| ratio.high < 1.0)
+        self.any(|it| it.high < 1.0)
+    }
+
+    fn any(&self, says: impl Fn(&Interval) -> bool) -> bool {
+        [self.ratio, self.typical].iter().flatten().any(says)
     }
 
     /// The true ratio: a block with `planted` more work takes that much longer.
@@ -330,6 +337,7 @@ mod tests {
                 high: value + half_width,
                 confidence: 0.95,
             }),
+            typical: None,
             boots: 10,
             seconds: 2.0,
         }
@@ -423,6 +431,17 @@ mod tests {
             "{}",
             test.sentence
         );
+    }
+
+    #[test]
+    fn a_slowdown_that_stalls_drown_shows_in_the_typical_block() {
+        let wide = trial(0.01, 0.99, 0.05);
+        assert!(!wide.alarms() && !wide.finds());
+        let seen = Trial {
+            typical: trial(0.01, 0.99, 0.003).ratio,
+            ..wide
+        };
+        assert!(seen.alarms() && seen.finds());
     }
 
     #[test]
