@@ -17,7 +17,7 @@ pub(super) struct Stumbles<'a> {
     pub more: usize,
     /// What is excluded of all cells together, in words; empty where nothing was compared.
     pub excluded: String,
-    /// What taking turns costs, in words; empty where it cannot be told.
+    /// What taking turns costs, in words; empty where it is not known.
     pub carry_over: String,
 }
 
@@ -115,7 +115,7 @@ impl<'a> Row<'a> {
 /// What taking turns costs a block of either side.
 pub(super) fn carry_over(found: &CarryOver) -> String {
     let sides = [("the host", found.native), ("the guest", found.guest)];
-    let told: Vec<String> = sides
+    let words: Vec<String> = sides
         .into_iter()
         .filter_map(|(side, interval)| {
             let it = interval?;
@@ -127,7 +127,7 @@ pub(super) fn carry_over(found: &CarryOver) -> String {
             ))
         })
         .collect();
-    if told.is_empty() {
+    if words.is_empty() {
         return String::new();
     }
     let verdict = if found.shows() {
@@ -137,6 +137,6 @@ pub(super) fn carry_over(found: &CarryOver) -> String {
     };
     format!(
         "{verdict} ({}, over all cells, with 99 % confidence).",
-        told.join(", ")
+        words.join(", ")
     )
 }
