@@ -1,5 +1,6 @@
 //! How surely a slowdown of 1 % is found, and stalls of one block in ten and in a hundred, and how often something is found
-//! that is not there: `vtax selftest` with these and ten seconds for each slowdown. `-- --trials N` in place of 20 of each.
+//! that is not there: `vtax selftest` with these and ten seconds for each slowdown, thrice that where stalls are planted.
+//! `-- --trials N` in place of 20 of each.
 
 #[path = "common/table.rs"]
 mod table;

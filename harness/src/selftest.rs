@@ -39,11 +39,15 @@ pub const STALLS: [PlantedStalls; 2] = [
     },
 ];
 
-/// How trials with stalls are made: of a stall in a hundred blocks a dozen must be met, so blocks are short. Both sides are
-/// guests, so that entering and leaving one costs them alike.
+/// How trials with stalls are made: blocks are short, so that rare ones are met too. Both sides are guests, so that
+/// entering and leaving one costs them alike.
 const STALLS_BLOCK_NANOS: u64 = 2_000_000;
 const STALLS_ROUNDS: u32 = 30;
 const STALLS_BOOTS: u32 = 40;
+/// So many stalls a trial meets on average at least: of fewer, chance leaves too few to tell them from noise.
+const STALLS_MET: u32 = 30;
+/// Meeting them takes this many times the patience for a slowdown.
+const STALLS_PATIENCE: u32 = 3;
 
 /// A trial aims at an interval of this share of the planted slowdown: then an interval that misses 1 is all but sure
 /// where the slowdown is real. For A/A trials the smallest slowdown counts.
@@ -72,7 +76,7 @@ pub struct Options<'a> {
     pub stalls: &'a [PlantedStalls],
     /// Trials of each.
     pub trials: u32,
-    /// Longest time of one trial.
+    /// Longest time of one trial with a planted slowdown; one with stalls may take three times as long.
     pub patience: Duration,
     /// Seed of the order of the trials and of all else that is random.
     pub seed: u64,
@@ -132,15 +136,18 @@ fn one(
         HALF_WIDTH_SHARE * if share > 0.0 { share } else { smallest },
         seed,
     )?;
-    if stalls.is_some() {
+    let mut patience = options.patience;
+    if let Some(PlantedStalls { one_in, .. }) = stalls {
+        patience *= STALLS_PATIENCE;
+        let boots = STALLS_BOOTS.max((STALLS_MET * one_in).div_ceil(STALLS_ROUNDS));
         for cell in &mut plan.cells {
             cell.measure.block_nanos = STALLS_BLOCK_NANOS;
             cell.measure.rounds = STALLS_ROUNDS;
-            (cell.measure.pilot_boots, cell.measure.max_boots) = (STALLS_BOOTS, STALLS_BOOTS);
+            (cell.measure.pilot_boots, cell.measure.max_boots) = (boots, boots);
         }
     }
     let mut samples: Vec<Sample> = Vec::new();
-    let patience = u64::try_from(options.patience.as_nanos()).unwrap_or(u64::MAX);
+    let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
     let start = now_raw_nanos();
     let elapsed = || now_raw_nanos() - start;
     let mut campaign = Campaign::new(&plan, &BTreeMap::new());

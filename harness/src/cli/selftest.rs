@@ -20,7 +20,7 @@ pub struct SelftestArgs {
     /// Trials of each planted slowdown.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     trials: u32,
-    /// Longest time of one trial.
+    /// Longest time of one trial; where stalls are planted, three times as long.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     patience: u64,
     /// Seed of the order of the trials and of all else that is random.
