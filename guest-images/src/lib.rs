@@ -1,7 +1,7 @@
 //! The freestanding guest image of vtax, built by `build.rs` from `bare/` and embedded.
 //!
 //! ```text
-//! workloads ──► bare/ (ring 3: payload; ring 0: exceptions, timer, IPI) ──► static ELF at 0x40200000 ──► BARE_ELF
+//! workloads ──► bare/ (ring 3: payload; ring 0: exceptions, timer, IPI) ──► static ELF at 0x3fe00000 ──► BARE_ELF
 //! ```
 
 /// The image: a static x86-64 ELF. It starts with the `Header` of `vtax_workloads::abi` at its lowest virtual

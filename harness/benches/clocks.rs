@@ -18,7 +18,7 @@ use vtax::guest::embedded::devices::Devices;
 use vtax::guest::embedded::{self, Vm, VmConfig};
 use vtax::guest::layout;
 use vtax::guest::mailbox::{Mailbox, Request};
-use vtax::guest::native::NativeCpu;
+use vtax::guest::native::{NativeAreas, NativeCpu};
 use vtax::guest::ram::{Ram, RamConfig};
 use vtax::host::affinity::Pinned;
 use vtax::host::disturbance::DisturbanceProbe;
@@ -91,8 +91,9 @@ fn measure(rig: &Rig) -> anyhow::Result<(Differences, Differences)> {
     let devices = Devices::default();
     let kvm = embedded::open()?;
     let vm = Vm::create(&kvm, &ram, &rig.image, &devices, config)?;
-    let mailbox = Mailbox::new(&ram, layout::mailbox(0));
-    let (mut vcpu, mut native) = (vm.vcpu(0)?, NativeCpu::new(&rig.image, mailbox, 0));
+    let areas = NativeAreas::map(1, Backing::Small, None)?;
+    let (guests, natives) = (Mailbox::new(&ram, layout::mailbox(0)), areas.mailbox(0));
+    let (mut vcpu, mut native) = (vm.vcpu(0)?, NativeCpu::new(&rig.image, &areas, 0)?);
     let (workload, entry) = vtax_workloads::find("cpu-hash").context("no workload cpu-hash")?;
     let ask = |op, iterations| Request {
         op,
@@ -105,12 +106,12 @@ fn measure(rig: &Rig) -> anyhow::Result<(Differences, Differences)> {
         params: vtax_workloads::default_params(entry),
         seed: 1,
     };
-    mailbox.put(&ask(Op::Setup, 0))?;
+    natives.put(&ask(Op::Setup, 0))?;
     native.execute()?;
     let iterations = calibrate::iterations(BLOCK_NANOS, u64::MAX, |iterations| {
-        mailbox.put(&ask(Op::Run, iterations))?;
+        natives.put(&ask(Op::Run, iterations))?;
         native.execute()?;
-        Ok(rig.clock.nanos(mailbox.take()?.ticks))
+        Ok(rig.clock.nanos(natives.take()?.ticks))
     })?;
     let block = ask(Op::Run, iterations);
 
@@ -122,6 +123,7 @@ fn measure(rig: &Rig) -> anyhow::Result<(Differences, Differences)> {
         run_start: rig.run_start,
     };
     let mut time = |in_guest, executor: &mut dyn Executor, entry: u64, into: &mut Differences| {
+        let mailbox = if in_guest { guests } else { natives };
         let sample = stopwatch.time(in_guest, executor, mailbox, &block)?.sample;
         let outer = sample.outer_nanos as f64;
         let difference = outer - rig.clock.nanos(sample.ticks);

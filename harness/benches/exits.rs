@@ -15,7 +15,7 @@ mod table;
 use std::os::fd::AsRawFd as _;
 
 use anyhow::{Context as _, bail};
-use kvm_bindings::{KVM_EXIT_IO, KVM_EXIT_MMIO, kvm_userspace_memory_region};
+use kvm_bindings::{KVM_EXIT_IO, KVM_EXIT_MMIO};
 use kvm_ioctls::{VcpuFd, VmFd};
 use table::{Measured, print};
 use vtax::guest::Executor as _;
@@ -27,11 +27,12 @@ use vtax::guest::mailbox::{Mailbox, Request};
 use vtax::guest::ram::{Ram, RamConfig};
 use vtax::host::affinity::Pinned;
 use vtax::rig::Rig;
+use vtax::trial;
 use vtax::watchdog::Slot;
 use vtax_reports::stats::stein;
 use vtax_scenarios::plan::{Backing, MIN_MEMORY_BYTES, PageSize, arena_bytes};
 use vtax_workloads::abi::Op;
-use vtax_workloads::machine::{PORT_DONE, PORT_NOTHING, RAM_BASE};
+use vtax_workloads::machine::{CODE_PHYSICAL, PORT_DONE, PORT_NOTHING, RAM_BASE};
 
 /// Turns of each guest.
 const ROUNDS: usize = 300;
@@ -48,6 +49,7 @@ fn main() -> anyhow::Result<()> {
     if !table::asked() {
         return Ok(());
     }
+    let silent = trial::without_exit(false);
     let rig = Rig::prepare()?;
     let _pinned = Pinned::to(&rig.cpus[..1])?;
     let ram = Ram::map(&RamConfig {
@@ -74,7 +76,12 @@ fn main() -> anyhow::Result<()> {
         ("MMIO", "lat-mmio"),
     ] {
         let figure = format!("{name} round trip, against a bare-ioctl loop");
-        print(&figure, "≤ 1.10 ×", pair.figure(&rig, workload));
+        let measured = if silent.iter().any(|name| name == workload) {
+            Err(anyhow::anyhow!("{workload} does not leave the guest here"))
+        } else {
+            pair.figure(&rig, workload)
+        };
+        print(&figure, "≤ 1.10 ×", measured);
     }
     Ok(())
 }
@@ -154,20 +161,13 @@ struct Bare {
 impl Bare {
     fn start(rig: &Rig, ram: &Ram) -> anyhow::Result<Self> {
         let vm = embedded::open()?.create_vm()?;
-        for (slot, (offset, len)) in (0..).zip(layout::pieces(ram.len())) {
-            let region = kvm_userspace_memory_region {
-                slot,
-                flags: 0,
-                guest_phys_addr: layout::physical(offset),
-                memory_size: len,
-                userspace_addr: ram.address() + offset,
-            };
-            // SAFETY: the range is part of `ram`, which outlives every run of this guest.
+        for region in embedded::slots(ram, &rig.image.code()?) {
+            // SAFETY: the range is part of `ram` or of the image, which outlive every run of this guest.
             unsafe { vm.set_user_memory_region(region) }?;
         }
         let vcpu = vm.create_vcpu(0)?;
         // The same tables in the same places: the other guest has laid them out already.
-        let cr3 = tables::page_tables(ram, CONFIG.page_size, CONFIG.vcpus)?;
+        let cr3 = tables::page_tables(ram, CONFIG.page_size, CONFIG.vcpus, CODE_PHYSICAL)?;
         registers::set_up(
             &vcpu,
             &registers::Start {

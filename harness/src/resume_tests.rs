@@ -49,6 +49,7 @@ fn blocks(boot: u32, rounds: u32) -> Vec<Sample> {
         ticks: 1,
         outer_nanos: 7,
         run_in_ticks: 0,
+        latency_ticks: 0,
         marks,
         at_nanos: 100,
     };

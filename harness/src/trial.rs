@@ -2,8 +2,11 @@
 //! and does the guest's clock keep the host's time?
 
 use kvm_ioctls::Kvm;
+use vtax_reports::counters::{Counter, Counts};
 use vtax_workloads::abi::Op;
+use vtax_workloads::{CATALOGUE, Task};
 
+use crate::guest::embedded;
 use crate::guest::image::Image;
 use crate::guest::small::{On, SmallGuest};
 use crate::host::tsc::TscClock;
@@ -37,6 +40,9 @@ const SAMPLE: u64 = 10_000;
 /// A workload that lives in the core's caches.
 const WORKLOAD: &str = "cpu-hash";
 
+/// Operations of an exit workload, over which its exits are counted.
+const OPERATIONS: u64 = 100;
+
 /// What the trial found.
 #[derive(Clone, Copy, Debug)]
 pub struct Trial {
@@ -65,6 +71,50 @@ pub fn run(kvm: &Kvm, image: &Image, clock: TscClock) -> Result<Trial, RigError>
         compare_clocks(guest, iterations(COMPARISON_NANOS), trial, clock)?;
         Ok(trial)
     })
+}
+
+/// The exit workloads of which neither KVM nor the VMM counts one exit for each operation here ([`Task::is_exit`]). None
+/// where KVM does not count, and where no guest can be had: that is another matter. `hypercalls`: whether a guest may try
+/// them.
+#[must_use]
+pub fn without_exit(hypercalls: bool) -> Vec<String> {
+    let tried = |task: Task| task.is_exit() && (hypercalls || task != Task::Hypercall);
+    let names = (CATALOGUE.iter())
+        .filter(|workload| workload.task().is_some_and(tried))
+        .map(|workload| workload.name);
+    let silent = || -> Result<Vec<String>, RigError> {
+        let (kvm, image) = (embedded::open()?, Image::embedded()?);
+        let mut silent = Vec::new();
+        for name in names {
+            let leaves =
+                SmallGuest::with_interrupts(&kvm, &image, |guest| leaves_guest(guest, name))?;
+            if !leaves {
+                silent.push(name.to_owned());
+            }
+        }
+        Ok(silent)
+    };
+    silent().unwrap_or_default()
+}
+
+fn leaves_guest(guest: &mut SmallGuest<'_>, workload: &str) -> Result<bool, RigError> {
+    let Ok(mut statistics) = guest.vcpu.statistics() else {
+        return Ok(true);
+    };
+    let mut count = || {
+        let mut counts = Counts::NONE;
+        statistics.read(&mut counts);
+        counts
+    };
+    let before = count();
+    let answered = guest.ask(On::Guest, Op::Run, workload, OPERATIONS)?.exits;
+    let counted = count().since(&before).get(Counter::KvmExits);
+    Ok(one_for_each(counted, answered.port + answered.mmio))
+}
+
+/// Whether there was an exit for each operation: by KVM's count, where it has one, or by what the VMM answered.
+fn one_for_each(counted: Option<u64>, answered: u64) -> bool {
+    counted.is_none_or(|counted| counted.max(answered) >= OPERATIONS)
 }
 
 fn empty_nanos(guest: &mut SmallGuest<'_>) -> Result<u64, RigError> {
@@ -114,4 +164,17 @@ fn compare_clocks(
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_is_one_where_someone_counts_it() {
+        assert!(one_for_each(Some(OPERATIONS), 0));
+        assert!(one_for_each(Some(0), OPERATIONS));
+        assert!(one_for_each(None, 0));
+        assert!(!one_for_each(Some(OPERATIONS / 10), 0));
+    }
 }

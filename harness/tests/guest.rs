@@ -10,18 +10,24 @@ mod kvm;
 #[path = "common/skip.rs"]
 mod skip;
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use kvm::has_kvm;
+use kvm_bindings::KVM_MEM_READONLY;
+use object::LittleEndian;
+use object::elf::FileHeader64;
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
+use procfs::process::{MMPermissions, Process};
 use vtax::guest::embedded::devices::Devices;
 use vtax::guest::embedded::vcpu::EmbeddedVcpu;
-use vtax::guest::embedded::{self, Vm, VmConfig};
+use vtax::guest::embedded::{self, Vm, VmConfig, slots, tables};
 use vtax::guest::fault::GuestFault;
 use vtax::guest::image::Image;
 use vtax::guest::layout;
 use vtax::guest::mailbox::{Answer, Mailbox, Request};
-use vtax::guest::native::NativeCpu;
+use vtax::guest::native::{NativeAreas, NativeCpu};
 use vtax::guest::ram::{Ram, RamConfig};
 use vtax::guest::{Completion, Executor, Failure};
 use vtax::host::tsc::{TscClock, rdtsc_fenced};
@@ -32,7 +38,10 @@ use vtax_scenarios::memory::{arena_bytes, arena_start};
 use vtax_scenarios::plan::{Backing, PageSize, Topology};
 use vtax_workloads::Task;
 use vtax_workloads::abi::Op;
-use vtax_workloads::machine::{IMAGE_OFFSET, RAM_BASE};
+use vtax_workloads::machine::{
+    AREA_MAILBOX, CODE_BASE, CODE_BYTES, CODE_PHYSICAL, DEVICES_BYTES, DEVICES_VIRTUAL, RAM_BASE,
+    VCPU_AREA,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -58,18 +67,25 @@ struct Guest<'a> {
     ram: &'a Ram,
     vm: &'a Vm<'a>,
     image: &'a Image,
+    areas: &'a NativeAreas,
     setup: Setup,
 }
 
 impl<'a> Guest<'a> {
     /// Runs `test` with a fresh guest; says so and returns where there is no KVM.
     fn with(setup: Setup, test: impl FnOnce(&Guest<'_>)) {
+        Self::of(Image::embedded().unwrap(), setup, test);
+    }
+
+    /// The same with another image.
+    fn of(image: Image, setup: Setup, test: impl FnOnce(&Guest<'_>)) {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        // Within the turn to its end: one image can be mapped at a time.
+        let image = image;
         if !has_kvm() {
             return;
         }
         let kvm = embedded::open().unwrap();
-        let image = Image::embedded().unwrap();
         let ram = Ram::map(&RamConfig {
             address: RAM_BASE,
             len: setup.memory,
@@ -89,11 +105,13 @@ impl<'a> Guest<'a> {
             halt_poll_nanos: None,
         };
         let devices = Devices::default();
+        let areas = NativeAreas::map(setup.vcpus, Backing::Small, None).unwrap();
         let vm = Vm::create(&kvm, &ram, &image, &devices, config).unwrap();
         test(&Guest {
             ram: &ram,
             vm: &vm,
             image: &image,
+            areas: &areas,
             setup,
         });
     }
@@ -102,10 +120,6 @@ impl<'a> Guest<'a> {
         let mut vcpu = self.vm.vcpu(index).unwrap();
         vcpu.watched(Slot::for_this_thread().unwrap());
         vcpu
-    }
-
-    fn native(&self, index: u32) -> NativeCpu<'_> {
-        NativeCpu::new(self.image, self.mailbox(index), index)
     }
 
     fn mailbox(&self, index: u32) -> Mailbox<'_> {
@@ -130,18 +144,31 @@ impl<'a> Guest<'a> {
     fn ask(
         &self,
         index: u32,
-        cpu: &mut dyn Executor,
+        cpu: &mut EmbeddedVcpu<'_>,
         request: &Request,
     ) -> Result<Answer, GuestFault> {
-        let mailbox = self.mailbox(index);
-        mailbox.put(request).unwrap();
-        match cpu.execute() {
-            Ok(completion) => assert_eq!(completion, Completion::Clean),
-            Err(Failure::Guest(fault)) => return Err(fault),
-            Err(Failure::Twin(refusal)) => panic!("{refusal}"),
-        }
-        Ok(mailbox.take().unwrap())
+        ask(self.mailbox(index), cpu, request)
     }
+
+    /// The same of the native side.
+    fn ask_natively(&self, request: &Request) -> Answer {
+        let mut cpu = NativeCpu::new(self.image, self.areas, 0).unwrap();
+        ask(self.areas.mailbox(0), &mut cpu, request).unwrap()
+    }
+}
+
+fn ask(
+    mailbox: Mailbox<'_>,
+    cpu: &mut dyn Executor,
+    request: &Request,
+) -> Result<Answer, GuestFault> {
+    mailbox.put(request).unwrap();
+    match cpu.execute() {
+        Ok(completion) => assert_eq!(completion, Completion::Clean),
+        Err(Failure::Guest(fault)) => return Err(fault),
+        Err(Failure::Twin(refusal)) => panic!("{refusal}"),
+    }
+    Ok(mailbox.take().unwrap())
 }
 
 #[test]
@@ -149,7 +176,7 @@ fn native_and_guest_execute_the_same_bytes_at_the_same_address() {
     for page_size in [PageSize::Size4K, PageSize::Size2M] {
         Guest::with(Setup { page_size, ..SMALL }, |guest| {
             let request = guest.request(Op::Identity, "cpu-hash");
-            let native = guest.ask(0, &mut guest.native(0), &request).unwrap();
+            let native = guest.ask_natively(&request);
             let virtual_ = guest.ask(0, &mut guest.vcpu(0), &request).unwrap();
             assert_eq!(native, virtual_);
             assert_eq!(native.checksum, guest.image.text_hash());
@@ -158,25 +185,96 @@ fn native_and_guest_execute_the_same_bytes_at_the_same_address() {
     }
 }
 
+/// The image with the last byte of its code changed.
+fn changed_image() -> Image {
+    let intact = Image::embedded().unwrap();
+    let mut elf = vtax_guest_images::BARE_ELF.to_vec();
+    let header = FileHeader64::<LittleEndian>::parse(&*elf).unwrap();
+    let code = &header.program_headers(LittleEndian, &*elf).unwrap()[0];
+    assert_eq!(code.p_vaddr(LittleEndian), CODE_BASE);
+    let last = intact.header.text_end - 1 - CODE_BASE + code.p_offset(LittleEndian);
+    let byte = &mut elf[usize::try_from(last).unwrap()];
+    *byte = !*byte;
+    Image::parse(elf.leak()).unwrap()
+}
+
 #[test]
 fn one_changed_byte_of_code_is_noticed_by_both_sides() {
-    Guest::with(SMALL, |guest| {
-        let last = guest.image.header.text_end - 1 - (RAM_BASE + IMAGE_OFFSET);
-        let mut byte = [0];
-        guest
-            .ram
-            .read_bytes(IMAGE_OFFSET + last, &mut byte)
-            .unwrap();
-        guest
-            .ram
-            .write_bytes(IMAGE_OFFSET + last, &[!byte[0]])
-            .unwrap();
+    Guest::of(changed_image(), SMALL, |guest| {
         let request = guest.request(Op::Identity, "cpu-hash");
-        let native = guest.ask(0, &mut guest.native(0), &request).unwrap();
+        let native = guest.ask_natively(&request);
         let virtual_ = guest.ask(0, &mut guest.vcpu(0), &request).unwrap();
-        assert_ne!(native.checksum, guest.image.text_hash());
+        let intact = Image::embedded().unwrap().text_hash();
+        assert_ne!(native.checksum, intact);
         assert_eq!(virtual_.checksum, native.checksum);
     });
+}
+
+/// What a process may execute, and what it may write and what is shared, of its mappings.
+fn mappings(wanted: impl Fn(MMPermissions) -> bool) -> Vec<Range<u64>> {
+    let maps = Process::myself().unwrap().maps().unwrap();
+    maps.iter()
+        .filter(|map| wanted(map.perms))
+        .map(|map| map.address.0..map.address.1)
+        .collect()
+}
+
+fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
+#[test]
+fn what_a_guest_can_write_the_host_does_not_execute_or_return_through() {
+    Guest::with(SMALL, |guest| {
+        let slots = slots(guest.ram, &guest.image.code().unwrap());
+        let writable: Vec<_> = (slots.iter())
+            .filter(|slot| slot.flags & KVM_MEM_READONLY == 0)
+            .map(|slot| slot.userspace_addr..slot.userspace_addr + slot.memory_size)
+            .collect();
+        let ram = guest.ram.address()..guest.ram.address() + guest.ram.len();
+        assert_eq!(writable, [ram]);
+        let native = guest.areas.mailbox(0).address();
+        let native = native..native + VCPU_AREA - AREA_MAILBOX;
+        for range in &writable {
+            assert!(!overlap(range, &native), "{range:x?}: stack and mailbox");
+            for code in mappings(|perms| perms.contains(MMPermissions::EXECUTE)) {
+                assert!(!overlap(range, &code), "{range:x?}: {code:x?}");
+            }
+        }
+        // And what runs is not writable by anyone.
+        let both = MMPermissions::EXECUTE | MMPermissions::WRITE;
+        assert_eq!(mappings(|perms| perms.contains(both)), []);
+    });
+}
+
+#[test]
+fn a_guest_that_writes_its_code_is_stopped_and_the_code_stays() {
+    /// A virtual address that is free in the guest.
+    const WINDOW: u64 = DEVICES_VIRTUAL + DEVICES_BYTES;
+    for page_size in [PageSize::Size4K, PageSize::Size2M] {
+        for through in [CODE_BASE, WINDOW] {
+            Guest::with(Setup { page_size, ..SMALL }, |guest| {
+                // Of its own tables a guest can make what it likes, here one that allows to write.
+                tables::window(guest.ram, WINDOW, CODE_PHYSICAL).unwrap();
+                let scribble = Request {
+                    arena: through,
+                    arena_len: CODE_BYTES,
+                    params: [MIB, 0, 0, 0],
+                    ..guest.request(Op::Setup, "mem-random-update")
+                };
+                let fault = guest.ask(0, &mut guest.vcpu(0), &scribble).unwrap_err();
+                let text = fault.to_string();
+                let expected = if through == CODE_BASE {
+                    "#PF page fault in ring 3"
+                } else {
+                    "write to guest-physical address 0xd02"
+                };
+                assert!(text.contains(expected), "{text}");
+                let identity = guest.ask_natively(&guest.request(Op::Identity, "cpu-hash"));
+                assert_eq!(identity.checksum, guest.image.text_hash());
+            });
+        }
+    }
 }
 
 #[test]
@@ -214,8 +312,8 @@ fn every_workload_computes_the_same_on_both_sides() {
             }
             let set_up = guest.request(Op::Setup, workload.name);
             let run = guest.request(Op::Run, workload.name);
-            guest.ask(0, &mut guest.native(0), &set_up).unwrap();
-            let native = guest.ask(0, &mut guest.native(0), &run).unwrap();
+            guest.ask_natively(&set_up);
+            let native = guest.ask_natively(&run);
             let virtual_ = guest.ask(0, &mut vcpu, &run).unwrap();
             assert_eq!(native.checksum, virtual_.checksum, "{}", workload.name);
             assert!(virtual_.ticks > 0, "{}", workload.name);
@@ -235,7 +333,7 @@ fn faults_have_names() {
             let fault = guest.ask(0, &mut guest.vcpu(0), &request).unwrap_err();
             let text = fault.to_string();
             assert!(text.contains(expected), "{workload}: {text}");
-            assert!(text.contains("RIP 0x402"), "{workload}: {text}");
+            assert!(text.contains("RIP 0x3fe"), "{workload}: {text}");
             assert!(text.contains("CR2"), "{workload}: {text}");
         });
     }
@@ -388,7 +486,7 @@ fn a_partner_answers_guest_and_host() {
                 let twin = twin::of(
                     task,
                     Around {
-                        mailbox: guest.mailbox(0),
+                        mailbox: guest.areas.mailbox(0),
                         clock,
                         words: Some(words),
                         disk: None,
@@ -399,7 +497,7 @@ fn a_partner_answers_guest_and_host() {
                 assert_eq!(twin.is_some(), task.has_native_twin(), "{name}");
                 if let Some(mut twin) = twin {
                     partner.begin(false, request.iterations);
-                    let native = guest.ask(0, &mut twin, &request).unwrap();
+                    let native = ask(guest.areas.mailbox(0), &mut twin, &request).unwrap();
                     assert_eq!(native.checksum, answer.checksum, "{name}");
                     assert_eq!(native.latencies.len(), 10, "{name}");
                 }

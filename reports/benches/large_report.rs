@@ -137,6 +137,7 @@ fn write(dir: &Path, cells: u32) {
                         ticks: rounded(nanos / NANOS_PER_TICK),
                         outer_nanos: rounded(nanos + 3_000.0),
                         run_in_ticks: 0,
+                        latency_ticks: 0,
                         marks: if random.random_range(0..100) == 0 {
                             Marks::PREEMPTED
                         } else {

@@ -100,10 +100,11 @@ impl Boot {
     fn of(blocks: &[Sample]) -> Option<Self> {
         let mut sums: BTreeMap<Option<u16>, (f64, f64)> = BTreeMap::new();
         let left_out = |marks: Marks| marks.is_void() || marks.intersects(Marks::WARMUP);
-        for block in blocks.iter().filter(|block| !left_out(block.marks)) {
+        let counts = |block: &&Sample| !left_out(block.marks) && block.cost().is_finite();
+        for block in blocks.iter().filter(counts) {
             let key = (block.side != Side::Guest).then_some(block.cpu);
             let (ticks, work) = sums.entry(key).or_default();
-            *ticks += block.ticks as f64;
+            *ticks += block.cost() * block.iterations as f64;
             *work += block.iterations as f64;
         }
         let log = |(ticks, work): (f64, f64)| (ticks / work).ln();
@@ -278,6 +279,7 @@ mod tests {
             ticks,
             outer_nanos: ticks,
             run_in_ticks: 0,
+            latency_ticks: 0,
             marks: Marks::CLEAN,
             at_nanos: 0,
         }

@@ -269,11 +269,13 @@ pub struct Sample {
     pub vcpu: u16,
     /// Host CPU at the end of the block.
     pub cpu: u16,
-    /// Units of work done; single latencies, where those make the figure ([`vtax_workloads::Figure`]).
+    /// Units of work done.
     pub iterations: u64,
-    /// The payload's own TSC difference, in ticks. Where single latencies make the figure: their median, as often as there
-    /// are latencies.
+    /// The payload's own TSC difference, in ticks.
     pub ticks: u64,
+    /// The median of the block's single latencies in ticks, at most 2³² − 1, where those make the figure
+    /// ([`vtax_workloads::Figure`]): a block is then mostly waiting on purpose. 0 elsewhere.
+    pub latency_ticks: u32,
     /// The harness's CLOCK_MONOTONIC_RAW difference around the same block, in nanoseconds.
     pub outer_nanos: u64,
     /// The payload's TSC difference over the run-in right before, which `outer_nanos` includes; 0 where there was none, and
@@ -283,4 +285,17 @@ pub struct Sample {
     pub marks: Marks,
     /// Start of the block in nanoseconds since the run started.
     pub at_nanos: u64,
+}
+
+impl Sample {
+    /// Ticks that a unit of work took: of the block as a whole, or, where single latencies make the figure, by their median.
+    /// Not finite where a block did no work.
+    #[must_use]
+    pub fn cost(&self) -> f64 {
+        if self.latency_ticks > 0 {
+            f64::from(self.latency_ticks)
+        } else {
+            self.ticks as f64 / self.iterations as f64
+        }
+    }
 }

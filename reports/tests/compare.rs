@@ -68,6 +68,7 @@ fn planted(pairs: &[Pair], what: What, bound: Bound) -> Planted {
                         ticks: whole(60e6 * time * noise.exp()),
                         outer_nanos: 25_000_000,
                         run_in_ticks: 0,
+                        latency_ticks: 0,
                         marks: Marks::CLEAN,
                         at_nanos: u64::from(boot) * 1_000_000_000,
                     });

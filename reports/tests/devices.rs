@@ -72,6 +72,7 @@ fn run() -> Run {
                     ticks: whole(nanos / run.record.nanos_per_tick),
                     outer_nanos: whole(nanos),
                     run_in_ticks: 0,
+                    latency_ticks: 0,
                     marks: Marks::CLEAN,
                     at_nanos: 0,
                 });

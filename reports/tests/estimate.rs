@@ -97,6 +97,7 @@ fn samples(cells: &[Planted], seed: u64) -> Vec<Sample> {
                         ticks: whole(60e6 * factor * noise.exp()),
                         outer_nanos: 25_000_000,
                         run_in_ticks: 0,
+                        latency_ticks: 0,
                         marks: cell.marks,
                         at_nanos: now,
                     });

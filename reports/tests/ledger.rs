@@ -104,6 +104,7 @@ fn blocks(planted: Planted) -> (Vec<Sample>, CounterLog) {
                     ticks: whole(nanos / record.nanos_per_tick),
                     outer_nanos: whole(nanos),
                     run_in_ticks: 0,
+                    latency_ticks: 0,
                     marks: if guest { planted.marks } else { Marks::CLEAN },
                     at_nanos: now,
                 });

@@ -58,6 +58,7 @@ fn planted(scenario: &str, noise: f64, speed: impl Fn(&str) -> f64) -> Planted {
                         ticks: whole(60e6 / speed(&cell.label) / kept * noise.exp()),
                         outer_nanos: 25_000_000,
                         run_in_ticks: 0,
+                        latency_ticks: 0,
                         marks: Marks::CLEAN,
                         at_nanos: u64::from(boot) * 1_000_000_000,
                     });

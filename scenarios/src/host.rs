@@ -50,6 +50,7 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         pinning,
         partners,
         hypercalls,
+        exits,
         halt_poll,
         scheduling,
         disk_backing,
@@ -215,6 +216,18 @@ fn hypercalls(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         reason: "KVM here runs guests without VT-x and SVM, so VMCALL and VMMCALL do not reach it"
             .to_owned(),
         remedy: "run this workload on kvm_intel or kvm_amd".to_owned(),
+    })
+}
+
+fn exits(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    let name = &cell.workload.name;
+    facts.without_exit.contains(name).then(|| Untestable {
+        field: Field::Workload,
+        reason: format!(
+            "{name} does not leave the guest here: neither KVM nor the VMM counts an exit for each operation, so something \
+             below this KVM answers it"
+        ),
+        remedy: "run this workload on kvm_intel or kvm_amd on bare metal".to_owned(),
     })
 }
 

@@ -393,6 +393,10 @@ pub struct HostFacts {
     pub halt_poll: bool,
     /// Whether a guest's VMCALL or VMMCALL reaches KVM: with VT-x and SVM it does.
     pub hypercalls: bool,
+    /// Workloads whose every operation is there to leave the guest, and of which neither KVM nor the VMM counts one exit for
+    /// each: what is below this KVM answers them.
+    #[serde(default)]
+    pub without_exit: Vec<String>,
     /// Whether vtax may use io_uring, and the kernel's is of Linux 5.11 or later.
     #[serde(default)]
     pub io_uring: bool,

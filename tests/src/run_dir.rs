@@ -34,6 +34,7 @@ pub struct Row {
     pub at_nanos: u64,
     pub marks: String,
     pub run_in_ticks: u32,
+    pub latency_ticks: u32,
 }
 
 impl RunDir {

@@ -22,7 +22,7 @@ fn cell<'a>(results: &'a Value, workload: &str) -> &'a Value {
 }
 
 /// RIP within the image, and CR2.
-const PLACE: [&str; 2] = ["RIP 0x402", "CR2 0x"];
+const PLACE: [&str; 2] = ["RIP 0x3fe", "CR2 0x"];
 
 /// The cell failed with all of these words.
 fn failed_with(results: &Value, workload: &str, words: &[&str]) {

@@ -282,6 +282,15 @@ impl Task {
         }
     }
 
+    /// Whether each of its operations is there to leave the guest.
+    #[must_use]
+    pub const fn is_exit(self) -> bool {
+        matches!(
+            self,
+            Self::Cpuid | Self::Port | Self::Mmio | Self::Hypercall | Self::Msr | Self::Kick
+        )
+    }
+
     /// Whether the guest takes interrupts for it, or drives its interrupt controller.
     #[must_use]
     pub const fn needs_interrupts(self) -> bool {

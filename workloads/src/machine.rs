@@ -7,8 +7,18 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 /// multiple of 1 GiB, so that every page size can map it.
 pub const RAM_BASE: u64 = 0x4000_0000;
 
-/// Where the image stands in guest RAM; `guest-images/bare/image.ld` says the same.
-pub const IMAGE_OFFSET: u64 = 0x20_0000;
+/// Virtual address of the image's code and constants, in the harness and in the guest; `guest-images/bare/image.ld` says
+/// the same. They are no part of guest RAM: neither a guest's stores nor its devices reach them.
+pub const CODE_BASE: u64 = 0x3fe0_0000;
+
+/// Bytes kept for them: one large page of a guest.
+pub const CODE_BYTES: u64 = 0x20_0000;
+
+/// Their guest-physical address, in a slot of memory that the guest can only read: behind the devices.
+pub const CODE_PHYSICAL: u64 = DEVICES_PHYSICAL + DEVICES_BYTES;
+
+/// Their guest-physical address where another VMM loads the image, into RAM; `image.ld` says the same.
+pub const CODE_LOADED: u64 = 0x20_0000;
 
 /// Port that ring 3 writes when the payload has answered. The TSS's I/O bitmap lets it use this one and
 /// [`PORT_NOTHING`].
@@ -127,6 +137,9 @@ pub const AREA_ABOUT: u64 = 0x2800;
 pub const AREA_DISK_SEAT: u64 = 0x2c00;
 /// Offset of the [`NetSeat`].
 pub const AREA_NET_SEAT: u64 = 0x2d00;
+/// Offset of the address of the arena that the request under way names: an atomic word, by which the guest's drivers find
+/// their memory.
+pub const AREA_ARENA: u64 = 0x2e00;
 /// Top of the ring-0 stack.
 pub const AREA_RING0_STACK: u64 = 0x5000;
 /// Top of the stack for double faults (IST 1).

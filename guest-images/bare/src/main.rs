@@ -82,6 +82,7 @@ global_asm!(
 extern "sysv64" fn serve(mailbox: *mut Mailbox) {
     // SAFETY: the harness starts every vCPU with the address of a mailbox that is this vCPU's alone while it runs.
     let request = unsafe { &mut *mailbox };
+    disk::dma::use_arena(request);
     if request.op == Op::TimerProbe as u64 {
         probes::timer(request);
     } else if request.op == Op::IpiSend as u64 {

@@ -11,7 +11,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use vtax_workloads::machine::{
-    HANDOVER_OFFSET, Handover, PORT_FIRST_INSTRUCTION, RAM_BASE, RING0_CS, RING0_SS, RING3_CS,
+    CODE_BASE, CODE_LOADED, HANDOVER_OFFSET, Handover, PORT_FIRST_INSTRUCTION, RAM_BASE, RING0_CS, RING0_SS, RING3_CS,
     RING3_SS, TSS_SELECTOR,
 };
 
@@ -30,10 +30,11 @@ global_asm!(
     ".long 8",
     ".long 18",
     ".asciz \"Xen\"",
-    ".quad pvh_entry - {ram_base}",
+    ".quad pvh_entry - {code_base} + {code_loaded}",
     ".popsection",
 
     ".code32",
+    ".globl pvh_entry",
     "pvh_entry:",
     "mov al, 1",
     "out {port}, al",
@@ -101,6 +102,8 @@ global_asm!(
     "inc dword ptr [rbx + {answers}]",
     "jmp 3b",
 
+    code_base = const CODE_BASE,
+    code_loaded = const CODE_LOADED,
     ram_base = const RAM_BASE,
     handover = const HANDOVER_OFFSET,
     port = const PORT_FIRST_INSTRUCTION,

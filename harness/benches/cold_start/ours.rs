@@ -43,7 +43,7 @@ const _: () = assert!(READING < 0x80);
 /// What the guest does first.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum First {
-    /// In place of the payload's first instruction stands one that reads the TSC.
+    /// In place of the image's entry it starts with one that reads the TSC.
     Instruction,
     /// The payload is as it is, and reads the TSC before its first unit of work.
     Work,
@@ -75,10 +75,12 @@ pub fn start(image: &Image, first: First) -> anyhow::Result<Start> {
     })?;
     let config = VmConfig::single(PageSize::Size2M);
     let devices = Devices::default();
-    let vm = Vm::create(&kvm, &ram, image, &devices, config)?;
+    let mut image = image.clone();
     if first == First::Instruction {
-        ram.write_bytes(image.header.ring3_entry - RAM_BASE, &PROGRAM)?;
+        ram.write_bytes(request.arena - RAM_BASE, &PROGRAM)?;
+        image.header.ring3_entry = request.arena;
     }
+    let vm = Vm::create(&kvm, &ram, &image, &devices, config)?;
     let mut vcpu = vm.vcpu(0)?;
     Mailbox::new(&ram, mailbox).put(&request)?;
     vcpu.execute()?;

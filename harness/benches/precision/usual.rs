@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use vtax::guest::Executor as _;
 use vtax::guest::layout;
-use vtax::guest::mailbox::{Mailbox, Request};
-use vtax::guest::native::NativeCpu;
+use vtax::guest::mailbox::Request;
+use vtax::guest::native::{NativeAreas, NativeCpu};
 use vtax::guest::ram::{Ram, RamConfig};
 use vtax::host::affinity::Pinned;
 use vtax::measure::calibrate;
@@ -30,9 +30,9 @@ pub fn interval(rig: &Rig, cell: &Cell, time: Duration) -> anyhow::Result<Interv
         numa_node: guest.numa_node,
     })?;
     ram.prefault(0, guest.memory)?;
-    rig.image.load(&ram)?;
-    let mailbox = Mailbox::new(&ram, layout::mailbox(0));
-    let mut native = NativeCpu::new(&rig.image, mailbox, 0);
+    let areas = NativeAreas::map(1, guest.backing, guest.numa_node)?;
+    let mailbox = areas.mailbox(0);
+    let mut native = NativeCpu::new(&rig.image, &areas, 0)?;
     let (workload, _) = vtax_workloads::find(&cell.workload.name).context("no such workload")?;
     let mut ask = |op, iterations| {
         mailbox.put(&Request {

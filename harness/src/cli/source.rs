@@ -9,6 +9,7 @@ use super::exit::Failure;
 use crate::host::affinity::allowed_cpus;
 use crate::host::facts::host_facts;
 use crate::host::root::HostRoot;
+use crate::trial;
 use vtax_scenarios::plan::HostFacts;
 
 /// Reads the scenario of this name: a shipped one's, or a path.
@@ -59,5 +60,9 @@ fn load_or_hint(
 /// What this host has.
 #[must_use]
 pub fn facts() -> HostFacts {
-    host_facts(&HostRoot::default())
+    let facts = host_facts(&HostRoot::default());
+    HostFacts {
+        without_exit: trial::without_exit(facts.hypercalls),
+        ..facts
+    }
 }

@@ -1,14 +1,16 @@
-//! The guest image: parsed once, copied into RAM for every boot.
+//! The guest image: parsed once, mapped once.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use object::LittleEndian;
 use object::elf::{FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use sha2::{Digest as _, Sha256};
 use vtax_workloads::abi::{ABI_VERSION, HEADER_MAGIC, Header, fnv1a};
-use vtax_workloads::machine::{IMAGE_OFFSET, RAM_BASE};
+use vtax_workloads::machine::{CODE_BASE, CODE_BYTES};
 
-use super::layout::IMAGE_MAX;
-use super::ram::{Ram, RamError};
+use super::code::Code;
+use super::ram::RamError;
 
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,11 +55,13 @@ fn read_header(bytes: &[u8]) -> Option<Header> {
 #[derive(Clone, Debug)]
 pub struct Image {
     elf: &'static [u8],
-    /// What stands where behind [`IMAGE_OFFSET`] in guest RAM; all else there is zero.
-    segments: Vec<(u64, &'static [u8])>,
+    /// What stands at [`CODE_BASE`].
+    code: &'static [u8],
+    /// The part of it that is executed.
+    text: &'static [u8],
     /// Its entry points.
     pub header: Header,
-    text: &'static [u8],
+    mapped: Arc<Mutex<Option<Code>>>,
 }
 
 impl Image {
@@ -69,46 +73,41 @@ impl Image {
         Self::parse(vtax_guest_images::BARE_ELF)
     }
 
-    /// Looks where an ELF's segments will stand in guest RAM.
+    /// Looks where an ELF's segments will stand.
     ///
     /// # Errors
     /// [`ImageError`].
     pub fn parse(elf: &'static [u8]) -> Result<Self, ImageError> {
         let file = FileHeader64::<LittleEndian>::parse(elf)?;
         let endian = file.endian()?;
-        let mut segments = Vec::new();
-        let mut len = 0;
+        let mut code = None;
         for segment in file.program_headers(endian, elf)? {
             if segment.p_type(endian) != PT_LOAD {
                 continue;
             }
-            let data = segment
+            let bytes = segment
                 .data(endian, elf)
                 .map_err(|()| ImageError::Mismatch("a segment lies outside the file"))?;
-            let place = segment.p_paddr(endian).checked_sub(IMAGE_OFFSET);
-            let place = place.and_then(|start| {
-                let end = start.checked_add(segment.p_memsz(endian))?;
-                let fits = end <= IMAGE_MAX && data.len() as u64 <= segment.p_memsz(endian);
-                fits.then_some((start, end))
-            });
-            let (start, end) = place.ok_or(ImageError::Mismatch(
-                "a segment lies outside the image's place in RAM",
-            ))?;
-            segments.push((start, data));
-            len = len.max(end);
+            let (start, len) = (segment.p_vaddr(endian), segment.p_memsz(endian));
+            let fits = start == CODE_BASE && len == bytes.len() as u64 && len <= CODE_BYTES;
+            if !fits || code.is_some() {
+                return Err(ImageError::Mismatch("a segment lies outside its place"));
+            }
+            code = Some(bytes);
         }
+        let code = code.ok_or(ImageError::Mismatch("it has no code at its place"))?;
 
-        let header = bytes(&segments, 0, size_of::<Header>() as u64)
+        let header = code
+            .get(..size_of::<Header>())
             .and_then(read_header)
             .filter(|header| header.magic == HEADER_MAGIC)
             .ok_or(ImageError::Mismatch("it has no vtax header"))?;
         if header.abi != ABI_VERSION {
             return Err(ImageError::Mismatch("its mailbox has another version"));
         }
-        let place = RAM_BASE + IMAGE_OFFSET;
         let inside = |address: u64| {
-            let offset = address.checked_sub(place)?;
-            (offset <= len).then_some(offset)
+            let offset = usize::try_from(address.checked_sub(CODE_BASE)?).ok()?;
+            (offset <= code.len()).then_some(offset)
         };
         let (Some(start), Some(end), Some(_), Some(_), Some(_)) = (
             inside(header.text_start),
@@ -123,15 +122,15 @@ impl Image {
         ) else {
             return Err(ImageError::Mismatch("an entry point lies outside it"));
         };
-        let text = end
-            .checked_sub(start)
-            .and_then(|len| bytes(&segments, start, len))
-            .ok_or(ImageError::Mismatch("its code is not in one segment"))?;
+        let text = code
+            .get(start..end)
+            .ok_or(ImageError::Mismatch("its code ends before it starts"))?;
         Ok(Self {
             elf,
-            segments,
-            header,
+            code,
             text,
+            header,
+            mapped: Arc::default(),
         })
     }
 
@@ -148,23 +147,15 @@ impl Image {
         fnv1a(self.text)
     }
 
-    /// Copies the image to its place in RAM that was mapped anew, hence is zero.
+    /// The image's code, mapped in this process for as long as the image lives.
     ///
     /// # Errors
-    /// The RAM is smaller than the image needs.
-    pub fn load(&self, ram: &Ram) -> Result<(), RamError> {
-        self.segments.iter().try_for_each(|(start, data)| {
-            ram.populate(IMAGE_OFFSET + start, data.len() as u64)?;
-            ram.write_bytes(IMAGE_OFFSET + start, data)
-        })
+    /// Another image is mapped there, or the kernel refuses.
+    pub fn code(&self) -> Result<Code, RamError> {
+        let mut mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        match mapped.as_ref() {
+            Some(code) => Ok(code.clone()),
+            None => Ok(mapped.insert(Code::map(self.code)?).clone()),
+        }
     }
-}
-
-/// These bytes of an image, where they are in one segment.
-fn bytes(segments: &[(u64, &'static [u8])], start: u64, len: u64) -> Option<&'static [u8]> {
-    segments.iter().find_map(|&(at, data)| {
-        let from = usize::try_from(start.checked_sub(at)?).ok()?;
-        let to = from.checked_add(usize::try_from(len).ok()?)?;
-        data.get(from..to)
-    })
 }

@@ -1,30 +1,29 @@
 //! Where everything stands in guest RAM.
 //!
 //! ```text
-//! 0         0x10000          2 MiB   4 MiB        reserved_bytes         arena_start
-//! ├ unused, ┼ upper page ────┼ image ┼ vCPU areas ┼ lowest page tables ──┼ arenas, one per vCPU ─┤
-//! │ IDT     │ tables         │       │            │
+//! 0         0x10000        2 MiB          4 MiB        reserved_bytes         arena_start
+//! ├ unused, ┼ upper page ──┼ (the image  ──┼ vCPU areas ┼ lowest page tables ──┼ arenas, one per vCPU ─┤
+//! │ IDT     │ tables       │ under QEMU)   │            │
 //! ```
 //!
 //! Offsets count from the start of RAM. Virtual addresses, on both sides, are `RAM_BASE + offset`; guest-physical
-//! ones equal the offset up to 3 GiB and lie 1 GiB higher beyond, clear of the APIC and of KVM's own pages.
+//! ones equal the offset up to 3 GiB and lie 1 GiB higher beyond, clear of the APIC and of KVM's own pages. The image's
+//! code is not here ([`super::code`]), nor are mailbox and stack of the native side ([`super::native`]).
 
 use vtax_scenarios::memory;
 pub use vtax_workloads::machine::physical;
-use vtax_workloads::machine::{
-    AREA_MAILBOX, AREA_PAYLOAD_STACK, HOLE_START, IMAGE_OFFSET, RAM_BASE, VCPU_AREA,
-};
+use vtax_workloads::machine::{AREA_MAILBOX, AREA_PAYLOAD_STACK, HOLE_START, RAM_BASE, VCPU_AREA};
 
 /// Offset of the interrupt descriptor table, which all vCPUs share.
 pub const IDT: u64 = 0x1000;
 /// Offset of the page directory for the devices' registers.
 pub const DEVICE_DIRECTORY: u64 = 0x2000;
+/// Offset of the page table for the image's code, where a guest has small pages.
+pub const CODE_TABLE: u64 = 0x3000;
 /// Offset of the top-level page table; the next two levels follow.
 pub const PAGE_TABLES: u64 = 0x1_0000;
 /// Offset of the first vCPU's area.
 const VCPU_AREAS: u64 = memory::SHARED_BYTES;
-/// Most bytes of the image.
-pub const IMAGE_MAX: u64 = VCPU_AREAS - IMAGE_OFFSET;
 /// Offset of a vCPU's own area.
 #[must_use]
 pub const fn vcpu_area(vcpu: u32) -> u64 {
@@ -37,7 +36,7 @@ pub const fn mailbox(vcpu: u32) -> u64 {
     vcpu_area(vcpu) + AREA_MAILBOX
 }
 
-/// Virtual address of the top of the stack on which a vCPU's payload runs.
+/// Virtual address of the top of the stack on which a vCPU's payload runs in the guest.
 #[must_use]
 pub const fn payload_stack(vcpu: u32) -> u64 {
     RAM_BASE + vcpu_area(vcpu) + AREA_PAYLOAD_STACK

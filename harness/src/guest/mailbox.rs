@@ -4,7 +4,7 @@ use std::mem::offset_of;
 
 use vtax_workloads::abi::{self, LATENCY_SLOTS, Op, Status};
 use vtax_workloads::block::DiskTrouble;
-use vtax_workloads::machine::{MEMORY_TROUBLE, RAM_BASE};
+use vtax_workloads::machine::MEMORY_TROUBLE;
 use vtax_workloads::network::NetTrouble;
 
 use super::ram::{Ram, RamError};
@@ -90,7 +90,7 @@ fn failure(code: u64) -> String {
     }
 }
 
-/// A mailbox in guest memory.
+/// A mailbox: a guest's in its RAM, or one of the native side.
 #[derive(Clone, Copy, Debug)]
 pub struct Mailbox<'a> {
     ram: &'a Ram,
@@ -104,10 +104,10 @@ impl<'a> Mailbox<'a> {
         Self { ram, offset }
     }
 
-    /// Its virtual address, on both sides.
+    /// Its virtual address in this process; that of a guest whose RAM is mapped at its own address is the same there.
     #[must_use]
     pub fn address(&self) -> u64 {
-        RAM_BASE + self.offset
+        self.ram.address() + self.offset
     }
 
     /// Puts a request in and clears the last answer.

@@ -1,13 +1,15 @@
 //! The two sides of the comparison, driven through one trait.
 //!
 //! ```text
-//! Machine = Ram (host memory at RAM_BASE) + image + tables ─┬─► native::NativeCpu     calls the payload
-//!                                                           └─► embedded::EmbeddedVcpu runs it under KVM
+//! Ram (host memory at RAM_BASE) + Code (at CODE_BASE) ─┬─► native::NativeCpu     calls the payload
+//!                                                      └─► embedded::EmbeddedVcpu runs it under KVM
 //! ```
 //!
-//! Both execute the same bytes at the same virtual address on the same pages; only the translation differs. What a
+//! Both execute the same bytes at the same virtual address on the same pages, and work on the same arena; only the
+//! translation differs. What native code executes, is asked and returns to, a guest cannot write. What a
 //! workload asks of the machine around it has a third way, [`crate::twin`]: the host does it itself.
 
+pub mod code;
 pub mod embedded;
 pub mod fault;
 pub mod image;

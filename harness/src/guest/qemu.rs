@@ -19,8 +19,8 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vm_memory::ByteValued;
 use vtax_scenarios::plan::PageSize;
 use vtax_workloads::machine::{
-    AREA_COUNTERS, AREA_GDT, AREA_RING0_STACK, DEVICES_VIRTUAL, HANDOVER_OFFSET, Handover,
-    RAM_BASE, TSS_SELECTOR,
+    AREA_COUNTERS, AREA_GDT, AREA_RING0_STACK, CODE_LOADED, DEVICES_VIRTUAL, HANDOVER_OFFSET,
+    Handover, RAM_BASE, TSS_SELECTOR,
 };
 
 use super::embedded::tables;
@@ -181,7 +181,7 @@ impl QemuGuest {
         const AVAILABLE_TSS: u8 = 0x89;
         let ram = &self.ram;
         tables::interrupt_table(ram, image)?;
-        let cr3 = tables::page_tables(ram, PageSize::Size2M, 1)?;
+        let cr3 = tables::page_tables(ram, PageSize::Size2M, 1, CODE_LOADED)?;
         ram.write(
             DEVICE_DIRECTORY + (IDENTITY >> 21) * 8,
             &(IDENTITY | LARGE_PAGE),

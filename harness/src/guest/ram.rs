@@ -5,7 +5,9 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap,
+};
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{ByteValued, VolatileMemory as _, VolatileMemoryError, VolatileSlice};
 use vtax_scenarios::plan::Backing;
@@ -71,7 +73,7 @@ struct Mapping {
 }
 
 impl Ram {
-    /// Maps memory: readable, writable and, since the payload runs from it, executable.
+    /// Maps memory, readable and writable.
     ///
     /// # Errors
     /// [`RamError`], such as no huge pages, or something else mapped at the address.
@@ -98,7 +100,7 @@ impl Ram {
                     usize::try_from(config.address).unwrap_or(usize::MAX),
                 ),
                 len,
-                ProtFlags::READ | ProtFlags::WRITE | ProtFlags::EXEC,
+                ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE | flags,
             )
         }
@@ -199,6 +201,22 @@ impl Ram {
             Advice::LinuxMergeable,
             "offering pages to KSM (MADV_MERGEABLE)",
         )
+    }
+
+    /// Makes it readable and executable, for ever: a write to it is a fault from now on.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn seal(&self) -> Result<(), RamError> {
+        let flags = MprotectFlags::READ | MprotectFlags::EXEC;
+        // SAFETY: the range is this mapping's own, and nothing borrows it but through volatile slices. That nobody writes
+        // any more is the caller's to see to; one who does is killed.
+        unsafe { mprotect(self.pointer().cast(), self.0.len, flags) }.map_err(|error| {
+            RamError::Advise {
+                what: "making code executable (mprotect)",
+                source: error.into(),
+            }
+        })
     }
 
     fn advise(&self, advice: Advice, what: &'static str) -> Result<(), RamError> {

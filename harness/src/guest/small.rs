@@ -12,7 +12,7 @@ use super::embedded::{Vm, VmConfig};
 use super::image::Image;
 use super::layout;
 use super::mailbox::{Answer, Mailbox, Request};
-use super::native::NativeCpu;
+use super::native::{NativeAreas, NativeCpu};
 use super::ram::{Ram, RamConfig};
 use super::{Executor, Exits};
 use crate::host::tsc::now_raw_nanos;
@@ -25,6 +25,7 @@ pub struct SmallGuest<'a> {
     pub vcpu: EmbeddedVcpu<'a>,
     native: NativeCpu<'a>,
     mailbox: Mailbox<'a>,
+    native_mailbox: Mailbox<'a>,
     ram: &'a Ram,
 }
 
@@ -94,13 +95,15 @@ impl SmallGuest<'_> {
         let vm = Vm::create(kvm, &ram, image, &devices, config).map_err(RigError::from)?;
         let doorbell = config.interrupts.then(|| vm.doorbell()).transpose();
         let _doorbell = doorbell.map_err(RigError::from)?;
+        let areas = NativeAreas::map(1, Backing::Small, None).map_err(RigError::from)?;
         let mailbox = Mailbox::new(&ram, layout::mailbox(0));
         let mut vcpu = vm.vcpu(0).map_err(RigError::from)?;
         vcpu.watched(Slot::for_this_thread().map_err(RigError::from)?);
         work(&mut SmallGuest {
             vcpu,
-            native: NativeCpu::new(image, mailbox, 0),
+            native: NativeCpu::new(image, &areas, 0).map_err(RigError::from)?,
             mailbox,
+            native_mailbox: areas.mailbox(0),
             ram: &ram,
         })
     }
@@ -156,18 +159,18 @@ impl SmallGuest<'_> {
     }
 
     fn carry_out(&mut self, on: On, request: &Request) -> Result<Done, RigError> {
-        self.mailbox.put(request)?;
-        let executor: &mut dyn Executor = match on {
-            On::Guest => &mut self.vcpu,
-            On::Host => &mut self.native,
+        let (executor, mailbox): (&mut dyn Executor, _) = match on {
+            On::Guest => (&mut self.vcpu, self.mailbox),
+            On::Host => (&mut self.native, self.native_mailbox),
         };
+        mailbox.put(request)?;
         let exits = executor.exits();
         let start = now_raw_nanos();
         executor.execute()?;
         let outer_nanos = now_raw_nanos() - start;
         Ok(Done {
             exits: executor.exits().since(exits),
-            answer: self.mailbox.take()?,
+            answer: mailbox.take()?,
             outer_nanos,
         })
     }

@@ -45,6 +45,8 @@ pub(super) fn facts(root: &HostRoot, probes: &Probes) -> HostFacts {
         realtime_priority: scheduling::realtime_priority(root),
         halt_poll: probes.kvm.as_ref().is_ok_and(|kvm| kvm.halt_poll),
         hypercalls: matches!(Flavour::of(root), Flavour::Vmx | Flavour::Svm),
+        // Only a guest tells.
+        without_exit: Vec::new(),
         io_uring: probes.io_uring.is_ok(),
         vhost_net: probes.vhost_net.is_ok(),
         cgroup_cpu: cgroups.has(Controller::Cpu),
@@ -92,6 +94,7 @@ mod tests {
             realtime_priority: scheduling::realtime_priority(&tree.root()),
             halt_poll: true,
             hypercalls: true,
+            without_exit: Vec::new(),
             io_uring: true,
             vhost_net: true,
             cgroup_cpu: true,

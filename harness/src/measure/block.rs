@@ -80,6 +80,7 @@ impl Stopwatch {
                 cpu: u16::try_from(disturbance.cpu).unwrap_or(u16::MAX),
                 iterations: request.iterations,
                 ticks: answer.ticks,
+                latency_ticks: 0,
                 run_in_ticks: u32::try_from(answer.run_in_ticks).unwrap_or(u32::MAX),
                 outer_nanos,
                 marks,

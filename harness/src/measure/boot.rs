@@ -25,7 +25,7 @@ use crate::guest::embedded::devices::{Devices, DevicesConfig};
 use crate::guest::embedded::{self, Vm, VmConfig};
 use crate::guest::layout;
 use crate::guest::mailbox::{Mailbox, MailboxError};
-use crate::guest::native::NativeCpu;
+use crate::guest::native::{NativeAreas, NativeCpu};
 use crate::guest::ram::{Ram, RamConfig, RamError};
 use crate::host::affinity::Pinned;
 use crate::host::disturbance::DisturbanceProbe;
@@ -171,6 +171,7 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
             Ok::<_, RamError>(own)
         })
         .transpose()?;
+    let areas = NativeAreas::map(guest.vcpus, guest.backing, guest.numa_node)?;
     let disk = guest
         .disk
         .as_ref()
@@ -230,7 +231,12 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
     if guest.mergeable || neighbours.any(Neighbour::offers_memory) {
         ksm::await_merging(&HostRoot::default(), spec.stop)?;
     }
-    let harvests = run_all(rig, spec, &ram, own.as_ref(), &vm, &shared);
+    let memory = Memory {
+        ram: &ram,
+        own: own.as_ref(),
+        areas: &areas,
+    };
+    let harvests = run_all(rig, spec, memory, &vm, &shared);
     // A device that has stopped is why its guest fails.
     devices.check()?;
     let harvests = harvests?;
@@ -254,12 +260,22 @@ pub fn boot(rig: &Rig, spec: &Spec<'_>) -> Result<Outcome, BootError> {
     Ok(outcome)
 }
 
+/// What the sides of a boot work on.
+#[derive(Clone, Copy)]
+struct Memory<'a> {
+    /// The guest's RAM.
+    ram: &'a Ram,
+    /// The native side's arenas, where they are not the guest's.
+    own: Option<&'a Ram>,
+    /// The native side's mailboxes and stacks.
+    areas: &'a NativeAreas,
+}
+
 /// Runs every vCPU's thread to its end, and reports the first failure that is not another's.
 fn run_all(
     rig: &Rig,
     spec: &Spec<'_>,
-    ram: &Ram,
-    own: Option<&Ram>,
+    memory: Memory<'_>,
     vm: &Vm<'_>,
     shared: &Shared,
 ) -> Result<Vec<Harvest>, BootError> {
@@ -269,7 +285,7 @@ fn run_all(
                 std::thread::Builder::new()
                     .name(format!("vcpu{index}"))
                     .spawn_scoped(scope, move || {
-                        let result = one(rig, spec, ram, own, vm, shared, index);
+                        let result = one(rig, spec, memory, vm, shared, index);
                         if result.is_err() {
                             shared.meeting.abort();
                         }
@@ -304,13 +320,13 @@ fn run_all(
 fn one(
     rig: &Rig,
     spec: &Spec<'_>,
-    ram: &Ram,
-    own: Option<&Ram>,
+    memory: Memory<'_>,
     vm: &Vm<'_>,
     shared: &Shared,
     index: u32,
 ) -> Result<Harvest, BootError> {
     let guest = &spec.cell.guest;
+    let Memory { ram, own, areas } = memory;
     let _pinned = guest
         .cpu_of(index, &rig.cpus)
         .map(|cpu| Pinned::to(&[cpu]))
@@ -347,7 +363,7 @@ fn one(
             Some(task) => twin::of(
                 task,
                 twin::Around {
-                    mailbox,
+                    mailbox: areas.mailbox(index),
                     clock: rig.clock,
                     words,
                     disk: shared.disk.clone(),
@@ -361,12 +377,13 @@ fn one(
             workload_index: workload_index as u64,
             index,
             vcpu,
-            native: NativeCpu::new(&rig.image, mailbox, index),
+            native: NativeCpu::new(&rig.image, areas, index)?,
             twin,
             partner: partner.as_ref(),
             floats: guest.cpu_of(index, &rig.cpus).is_none(),
             turn: 0,
             mailbox,
+            native_mailbox: areas.mailbox(index),
             arena,
             native_arena: own.map_or(arena, |own| Arena { ram: own, ..arena }),
             stopwatch: Stopwatch {

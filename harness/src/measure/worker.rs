@@ -107,8 +107,10 @@ pub struct Worker<'a> {
     pub floats: bool,
     /// Counts the rounds of all boots: by it native blocks take turns in where they begin.
     pub turn: u32,
-    /// Their mailbox.
+    /// The guest's mailbox.
     pub mailbox: Mailbox<'a>,
+    /// The host's.
+    pub native_mailbox: Mailbox<'a>,
     /// The guest's arena.
     pub arena: Arena<'a>,
     /// The native side's arena: the guest's, or its own.
@@ -192,10 +194,10 @@ impl Worker<'_> {
 
     /// Both sides see the same code at the same address.
     fn check_identity(&mut self, image: &Image) -> Result<(), BootError> {
-        self.mailbox
+        self.native_mailbox
             .put(&self.request(Op::Identity, 0, self.native_arena))?;
         self.native.execute()?;
-        let native = self.mailbox.take()?;
+        let native = self.native_mailbox.take()?;
         let guest = self.guest(Op::Identity, 0)?;
         let expected = (image.text_hash(), image.header.payload);
         for (side, answer) in [("native", native), ("guest", guest)] {
@@ -226,9 +228,10 @@ impl Worker<'_> {
         self.native(Op::Setup, 0)?;
         if self.has_own_baseline() {
             // By the native twin: faster, and it leaves the same bytes.
-            self.mailbox.put(&self.request(Op::Setup, 0, self.arena))?;
+            self.native_mailbox
+                .put(&self.request(Op::Setup, 0, self.arena))?;
             self.native.execute()?;
-            self.mailbox.take()?;
+            self.native_mailbox.take()?;
         }
         if self.workload.prepare == Prepare::Nothing {
             self.guest(Op::Touch, 0)?;
@@ -431,10 +434,10 @@ impl Worker<'_> {
             }
         }
         self.shared.meeting.meet()?;
-        let executor: &mut dyn Executor = match &mut self.twin {
-            _ if in_guest => &mut self.vcpu,
-            Some(twin) => twin,
-            None => &mut self.native,
+        let (executor, mailbox): (&mut dyn Executor, _) = match &mut self.twin {
+            _ if in_guest => (&mut self.vcpu, self.mailbox),
+            Some(twin) => (twin, self.native_mailbox),
+            None => (&mut self.native, self.native_mailbox),
         };
         let rival = match side {
             Side::Guest => self.spec.planted.compete(),
@@ -443,9 +446,7 @@ impl Worker<'_> {
         if let Some(partner) = self.partner {
             partner.begin(in_guest, iterations);
         }
-        let mut block = self
-            .stopwatch
-            .time(in_guest, executor, self.mailbox, &request)?;
+        let mut block = self.stopwatch.time(in_guest, executor, mailbox, &request)?;
         drop(rival);
         block.sample.side = side;
         if disk.is_some() && (!in_guest || self.floats) {
@@ -458,13 +459,11 @@ impl Worker<'_> {
             block.counts.set(Counter::LostFrames, Some(lost));
         }
         if self.workload.figure() == Figure::Latencies {
-            // The block's own time is mostly waiting on purpose. The median, because a single wait may be long for reasons
-            // of its own: those show in the quantiles.
+            // The median, because a single wait may be long for reasons of its own: those show in the quantiles.
             let mut latencies = block.answer.latencies.clone();
             latencies.sort_unstable();
             let median = latencies.get(latencies.len() / 2).copied().unwrap_or(0);
-            block.sample.iterations = latencies.len() as u64;
-            block.sample.ticks = block.sample.iterations * u64::from(median);
+            block.sample.latency_ticks = median.max(1);
         }
         Ok(block)
     }
@@ -486,7 +485,7 @@ impl Worker<'_> {
     }
 
     fn keep(&self, mut block: Block, round: u32, position: u8, harvest: &mut Harvest) {
-        if self.workload.figure() == Figure::Latencies && block.sample.iterations == 0 {
+        if self.workload.figure() == Figure::Latencies && block.answer.latencies.is_empty() {
             // A vCPU that only helps another has no figure of its own.
             return;
         }
@@ -526,13 +525,13 @@ impl Worker<'_> {
 
     /// An untimed request on the host.
     fn native(&mut self, op: Op, iterations: u64) -> Result<Answer, BootError> {
-        self.mailbox
+        self.native_mailbox
             .put(&self.request(op, iterations, self.native_arena))?;
         match &mut self.twin {
             Some(twin) => twin.execute()?,
             None => self.native.execute()?,
         };
-        Ok(self.mailbox.take()?)
+        Ok(self.native_mailbox.take()?)
     }
 
     /// An untimed request in the guest.

@@ -5,7 +5,7 @@
 //! request in the mailbox ──► TwinCpu ──► Twin::set_up | Twin::run, timed ──► answer in the mailbox
 //! ```
 //!
-//! A twin runs on its vCPU's thread, hence on the same CPU, and answers through the same mailbox.
+//! A twin runs on its vCPU's thread, hence on the same CPU, and answers through the native side's mailbox.
 
 pub mod block;
 pub mod net;
@@ -32,7 +32,7 @@ use partner::Words;
 /// Why the host could not do its side of a task.
 #[derive(Debug, thiserror::Error)]
 pub enum TwinError {
-    /// The mailbox lies outside guest memory.
+    /// The mailbox lies outside its memory.
     #[error(transparent)]
     Ram(#[from] RamError),
     /// The disk failed.

@@ -189,7 +189,7 @@ impl<'a> Series<'a> {
 
 /// Each block's performance against the median of the clean native ones; `None` where there are none.
 fn shares<'s>(samples: &[&'s Sample], nanos_per_tick: f64) -> Option<Vec<Block<'s>>> {
-    let cost = |sample: &Sample| sample.ticks as f64 * nanos_per_tick / sample.iterations as f64;
+    let cost = |sample: &Sample| sample.cost() * nanos_per_tick;
     let native = median(
         samples
             .iter()
@@ -428,6 +428,7 @@ mod tests {
                 },
                 outer_nanos: 0,
                 run_in_ticks: 0,
+                latency_ticks: 0,
                 marks: Marks::CLEAN,
                 at_nanos: 0,
             })

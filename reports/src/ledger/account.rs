@@ -40,8 +40,8 @@ impl BootAccount {
                 } else {
                     &mut native
                 };
-                side.nanos += sample.ticks as f64 * nanos_per_tick;
                 let iterations = sample.iterations as f64;
+                side.nanos += sample.cost() * iterations * nanos_per_tick;
                 side.iterations += iterations;
                 // What is counted is counted over the run-in too.
                 let run_in = f64::from(sample.run_in_ticks) / sample.ticks as f64;

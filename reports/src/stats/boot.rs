@@ -132,8 +132,7 @@ impl Round {
                 place
             }
         };
-        self.times[place].1[sample.side as usize] =
-            Some(sample.ticks as f64 / sample.iterations as f64);
+        self.times[place].1[sample.side as usize] = Some(sample.cost());
     }
 
     /// Whether every side that takes part was measured on each of so many vCPUs.
@@ -306,6 +305,7 @@ mod tests {
             ticks: 1_000 * nanos,
             outer_nanos: 1_000 * nanos,
             run_in_ticks: 0,
+            latency_ticks: 0,
             marks,
             at_nanos: 0,
         }

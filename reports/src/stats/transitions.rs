@@ -91,22 +91,25 @@ struct Kinds([Vec<f64>; 2]);
 impl Kinds {
     fn new(boot: &[Sample], guest: bool) -> Self {
         let is_guest = |sample: &Sample| sample.side == Side::Guest;
-        let time = |sample: &Sample| sample.ticks as f64 / sample.iterations as f64;
         // Several vCPUs take their turns together: one of them tells of all.
         let mut blocks: Vec<&Sample> = boot.iter().filter(|block| block.vcpu == 0).collect();
         blocks.sort_by_key(|block| block.at_nanos);
         let counts = |block: &Sample| {
             let marks = block.marks;
-            !marks.is_void() && !marks.intersects(Marks::WARMUP) && time(block).is_finite()
+            !marks.is_void() && !marks.intersects(Marks::WARMUP) && block.cost().is_finite()
         };
         let own = |block: &&&Sample| is_guest(block) == guest && counts(block);
-        let mut times: Vec<f64> = blocks.iter().filter(own).map(|block| time(block)).collect();
+        let mut times: Vec<f64> = blocks
+            .iter()
+            .filter(own)
+            .map(|block| block.cost())
+            .collect();
         let mut kinds = Self::default();
         let Some(middle) = median(&mut times) else {
             return kinds;
         };
         for pair in blocks.windows(2) {
-            let off = time(pair[1]) / middle - 1.0;
+            let off = pair[1].cost() / middle - 1.0;
             if own(&&pair[1]) && off.abs() <= STALL {
                 kinds.0[usize::from(is_guest(pair[0]) != guest)].push(off);
             }
@@ -175,6 +178,7 @@ mod tests {
                             ticks,
                             outer_nanos: 0,
                             run_in_ticks: 0,
+                            latency_ticks: 0,
                             marks: Marks::CLEAN,
                             at_nanos: u64::from(block),
                         }

@@ -7,9 +7,9 @@ use std::path::Path;
 use super::{StoreError, side_name, side_named, whole_lines};
 use crate::record::{Marks, Sample};
 
-/// The columns. `inner_nanos` is `ticks` in nanoseconds, for readers other than vtax. Runs before there were run-ins have
-/// not the last.
-const COLUMNS: [&str; 14] = [
+/// The columns. `inner_nanos` is `ticks` in nanoseconds, for readers other than vtax. Older runs lack the last one or the
+/// last two; without `latency_ticks`, `ticks` is that median times `iterations` where single latencies make the figure.
+const COLUMNS: [&str; 15] = [
     "cell",
     "boot",
     "round",
@@ -24,7 +24,11 @@ const COLUMNS: [&str; 14] = [
     "at_nanos",
     "marks",
     "run_in_ticks",
+    "latency_ticks",
 ];
+
+/// So many of the columns have always been there.
+const OLDEST: usize = 13;
 
 /// The first line.
 pub(super) fn header() -> String {
@@ -46,6 +50,7 @@ pub(super) fn format(text: &mut Vec<u8>, samples: &[Sample], nanos_per_tick: f64
             outer_nanos,
             at_nanos,
             run_in_ticks,
+            latency_ticks,
             ..
         } = sample;
         let side = side_name(sample.side);
@@ -65,7 +70,7 @@ pub(super) fn format(text: &mut Vec<u8>, samples: &[Sample], nanos_per_tick: f64
             text.push(b'+');
             text.extend_from_slice(name);
         }
-        writeln!(text, ",{run_in_ticks}").expect("a vector takes every write");
+        writeln!(text, ",{run_in_ticks},{latency_ticks}").expect("a vector takes every write");
     }
 }
 
@@ -90,8 +95,7 @@ pub(super) fn read(path: &Path, notes: &mut Vec<String>) -> Result<Vec<Sample>, 
     let header = rows
         .byte_headers()
         .map_err(|error| damaged(1, error.to_string()))?;
-    let (_, before_run_ins) = COLUMNS.split_last().unwrap_or((&"", &[]));
-    if header != COLUMNS.as_slice() && header != before_run_ins {
+    if !(OLDEST..=COLUMNS.len()).any(|count| header == COLUMNS[..count]) {
         return Err(damaged(
             1,
             format!("the columns are not {}", COLUMNS.join(",")),
@@ -154,6 +158,7 @@ fn parse(row: &csv::ByteRecord) -> Option<Sample> {
         at_nanos: number(&row[11])?,
         marks: marks(&row[12])?,
         run_in_ticks: row.get(13).map_or(Some(0), number)?,
+        latency_ticks: row.get(14).map_or(Some(0), number)?,
     })
 }
 

@@ -206,6 +206,7 @@ impl Machine {
                     ticks: whole(50e6 * time),
                     outer_nanos: whole(BLOCK_NANOS * time),
                     run_in_ticks: 0,
+                    latency_ticks: 0,
                     marks,
                     at_nanos: 0,
                 });

@@ -15,7 +15,7 @@ pub(crate) const ENTRY: Workload = Workload {
     stresses: "Memory and address translation with many misses in flight: independent exclusive-or updates of random \
                words of a table.",
     source: "RandomAccess of the HPC Challenge suite: Luszczek et al., Introduction to the HPC Challenge Benchmark \
-             Suite, 2005; with SplitMix64 for its shift register",
+             Suite, 2005; but that any size of table will do, and that updates change the lower half of a word",
     metric: Metric {
         unit: "ns/update",
         direction: Direction::LowerIsBetter,
@@ -38,27 +38,36 @@ pub(crate) const ENTRY: Workload = Workload {
 /// The upper half of a table word keeps the word's index, the lower half is what updates change.
 const LOW: u64 = 0xffff_ffff;
 
-/// The table, and behind it the number of updates done since setup: where the random sequence stands.
+/// The primitive polynomial over GF(2) of the source's random sequence.
+const POLY: u64 = 7;
+
+/// The table, and behind it where the random sequence stands.
 fn layout<'a>(
     arena: &'a mut [u8],
     params: &[u64; MAX_PARAMS],
 ) -> Option<(&'a mut [u64], &'a mut u64)> {
     let len = (params[0] / 8) as usize;
-    let (done, table) = words(arena, len).split_last_mut()?;
-    Some((table, done))
+    let (random, table) = words(arena, len).split_last_mut()?;
+    Some((table, random))
 }
 
 fn setup(arena: &mut [u8], params: &[u64; MAX_PARAMS], seed: u64) {
-    let Some((table, done)) = layout(arena, params) else {
+    let Some((table, random)) = layout(arena, params) else {
         return;
     };
     for (index, word) in (0u64..).zip(table) {
         *word = (index << 32) | (mix(index ^ seed) & LOW);
     }
-    *done = 0;
+    *random = first(seed);
 }
 
-/// Updates the table and returns a hash of how many updates found the index that belongs to their place.
+/// Where the sequence starts: anywhere but at 0, which it would never leave.
+fn first(seed: u64) -> u64 {
+    mix(seed).max(1)
+}
+
+/// Updates the table and returns a hash of how many iterations found, with their last update, the index that belongs to its
+/// place.
 fn run(
     arena: &mut [u8],
     params: &[u64; MAX_PARAMS],
@@ -66,30 +75,35 @@ fn run(
     seed: u64,
     _latencies: &mut Latencies<'_>,
 ) -> u64 {
-    let Some((table, done)) = layout(arena, params) else {
+    let Some((table, random)) = layout(arena, params) else {
         return 0;
     };
-    let stream = mix(seed);
+    let mut state = *random;
     let mut found = 0u64;
     for _ in 0..iterations {
+        let mut last = 0;
         for _ in 0..UPDATES {
-            let (index, change) = draw(stream.wrapping_add(*done), table.len());
-            let word = &mut table[index];
-            found += u64::from(*word >> 32 == index as u64);
-            *word ^= change;
-            *done = done.wrapping_add(1);
+            state = next(state);
+            last = place(state, table.len());
+            table[last] ^= state & LOW;
         }
+        found += u64::from(table[last] >> 32 == last as u64);
     }
+    *random = state;
     fold(mix(seed), found)
 }
 
-/// The place and the change of one update, from different bits of the same random number.
+/// The next number of the sequence.
 #[inline]
-fn draw(counter: u64, len: usize) -> (usize, u64) {
-    let random = mix(counter);
+fn next(state: u64) -> u64 {
+    (state << 1) ^ ((state.cast_signed() >> 63).cast_unsigned() & POLY)
+}
+
+/// The word that it updates.
+#[inline]
+fn place(random: u64, len: usize) -> usize {
     // Multiply and shift instead of a division: Lemire, Fast Random Integer Generation in an Interval, 2019.
-    let index = (u128::from(random) * len as u128) >> 64;
-    (index as usize, random & LOW)
+    ((u128::from(random) * len as u128) >> 64) as usize
 }
 
 #[cfg(test)]
@@ -106,36 +120,50 @@ mod tests {
         let mut expected = rig.words().to_vec();
         let checksum = rig.run(500);
         assert_eq!(checksum, rig.run(500));
-        assert_eq!(checksum, fold(mix(31), 500 * UPDATES));
+        assert_eq!(checksum, fold(mix(31), 500));
 
         let len = expected.len() - 1;
         let mut changes: HashMap<usize, u64> = HashMap::new();
-        for counter in 0..1000 * UPDATES {
-            let (index, change) = draw(mix(31).wrapping_add(counter), len);
-            *changes.entry(index).or_default() ^= change;
+        let mut state = first(31);
+        for _ in 0..1000 * UPDATES {
+            state = next(state);
+            *changes.entry(place(state, len)).or_default() ^= state & LOW;
         }
         for (index, change) in changes {
             expected[index] ^= change;
         }
-        expected[len] = 1000 * UPDATES;
+        expected[len] = state;
         assert!(rig.words() == expected);
     }
 
     #[test]
     fn a_damaged_table_shows_in_the_checksum() {
         let mut rig = Rig::new(&ENTRY, PARAMS, 31);
-        let (index, _) = draw(mix(31), (MIB / 8 - 1) as usize);
-        rig.words()[index] ^= 1 << 40;
-        assert_ne!(rig.run(10), fold(mix(31), 10 * UPDATES));
+        let last = (0..UPDATES).fold(first(31), |state, _| next(state));
+        rig.words()[place(last, (MIB / 8 - 1) as usize)] ^= 1 << 40;
+        assert_ne!(rig.run(10), fold(mix(31), 10));
+    }
+
+    #[test]
+    fn the_sequence_is_the_source_s() {
+        // HPCC_starts(n) of the suite: the n-th number from 1 on.
+        let mut state = 1;
+        for _ in 0..64 {
+            state = next(state);
+        }
+        assert_eq!(state, POLY);
+        assert_ne!(next(1 << 63), 0);
     }
 
     #[test]
     fn updates_reach_all_parts_of_the_table_alike() {
         let mut bins = [0u32; 64];
-        for counter in 0..64_000 {
-            bins[draw(counter, 6400).0 / 100] += 1;
+        let mut state = first(5);
+        for _ in 0..64_000 {
+            state = next(state);
+            bins[place(state, 6400) / 100] += 1;
         }
-        // Expected 1000 each, standard deviation 31.4.
+        // Expected 1000 each, standard deviation 31.4 of independent numbers.
         assert!(bins.iter().all(|n| (840..1160).contains(n)), "{bins:?}");
     }
 }

@@ -1,16 +1,17 @@
 //! Memory that a device shares with its driver: pages out of the arena, never given back.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 use vtax_workloads::abi::Mailbox;
 use vtax_workloads::block::DRIVER_BYTES;
-use vtax_workloads::machine::{AREA_MAILBOX, RAM_BASE, VCPU_AREA, physical};
+use vtax_workloads::machine::{AREA_ARENA, RAM_BASE, VCPU_AREA, physical};
 
 /// Where in the driver's part of the arena its pages begin: behind its state.
 pub const PAGES_OFFSET: u64 = DRIVER_BYTES / 2;
 
-/// The arena of the vCPU that runs this.
+/// The arena of the vCPU that runs this, as [`use_arena`] was told.
 pub struct ArenaPages;
 
 // SAFETY: `dma_alloc` hands out each page once, zeroed, and its physical address by the page tables' own rule; devices are
@@ -54,10 +55,19 @@ unsafe impl Hal for ArenaPages {
     unsafe fn unshare(_: PhysAddr, _: NonNull<[u8]>, _: BufferDirection) {}
 }
 
-/// The arena that the request under way names. A vCPU's stack lies in its own area, as its mailbox does.
+/// Lets drivers on this vCPU have memory from the arena that this request names.
+pub fn use_arena(mailbox: &Mailbox) {
+    arena_word().store(mailbox.arena, Ordering::Relaxed);
+}
+
 fn own_arena() -> u64 {
+    arena_word().load(Ordering::Relaxed)
+}
+
+/// This vCPU's word for it. A vCPU's stack lies in its own area, and so does this.
+fn arena_word() -> &'static AtomicU64 {
     let mark = 0_u8;
     let area = (&raw const mark).addr() as u64 & !(VCPU_AREA - 1);
-    // SAFETY: the harness put a mailbox there, and it is this vCPU's alone while a request runs.
-    unsafe { (&raw const (*((area + AREA_MAILBOX) as *const Mailbox)).arena).read() }
+    // SAFETY: it lies in this vCPU's area, is aligned, outside of everything else there, and only ever an atomic.
+    unsafe { &*((area + AREA_ARENA) as *const AtomicU64) }
 }

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 use vtax_scenarios::plan::Topology;
 
-use super::{VmError, kvm};
+use super::{VmError, refused};
 
 /// Leaves (Intel SDM vol. 2, CPUID; AMD64 APM vol. 3, appendix E).
 const VENDOR: u32 = 0;
@@ -100,8 +100,7 @@ pub fn of_vcpu(vcpu: u32, topology: Topology) -> Result<CpuId, VmError> {
         };
         entries.push(indexed(TOPOLOGY, level, registers));
     }
-    CpuId::from_entries(&entries)
-        .map_err(|_| kvm("the CPUID table")(kvm_ioctls::Error::new(libc::E2BIG)))
+    CpuId::from_entries(&entries).map_err(|_| refused("the CPUID table", libc::E2BIG))
 }
 
 /// A leaf of the host, at index 0.

@@ -14,7 +14,7 @@ use kvm_bindings::{
 use kvm_ioctls::{VcpuFd, VmFd};
 use vtax_workloads::machine::VECTOR_PARTNER;
 
-use super::{VmError, kvm};
+use super::{VmError, kvm, refused};
 
 /// Address of the APICs' message window; the destination's APIC id stands in bits 12 to 19 (Intel SDM vol. 3, 12.11.1).
 const MSI_WINDOW: u32 = 0xfee0_0000;
@@ -47,9 +47,8 @@ pub fn route(fd: &VmFd, routes: &[kvm_irq_routing_entry]) -> Result<(), VmError>
         return Ok(());
     }
     let routing = KvmIrqRouting::from_entries(routes)
-        .map_err(|_| kvm("the table of interrupt routes")(kvm_ioctls::Error::new(libc::E2BIG)))?;
-    fd.set_gsi_routing(&routing)
-        .map_err(kvm("KVM_SET_GSI_ROUTING"))
+        .map_err(|_| refused("the table of interrupt routes", libc::E2BIG))?;
+    kvm("KVM_SET_GSI_ROUTING", || fd.set_gsi_routing(&routing))
 }
 
 /// The route from a GSI to a vector of a vCPU: fixed delivery, edge-triggered, physical destination.
@@ -71,12 +70,14 @@ pub fn message(gsi: u32, vcpu: u32, vector: u8) -> kvm_irq_routing_entry {
 /// # Errors
 /// KVM has no such setting for a guest of its own (KVM_CAP_HALT_POLL, Linux 5.8).
 pub fn poll_when_halted(fd: &VmFd, nanos: u64) -> Result<(), VmError> {
-    fd.enable_cap(&kvm_enable_cap {
+    let capability = kvm_enable_cap {
         cap: KVM_CAP_HALT_POLL,
         args: [nanos, 0, 0, 0],
         ..kvm_enable_cap::default()
+    };
+    kvm("KVM_ENABLE_CAP (KVM_CAP_HALT_POLL)", || {
+        fd.enable_cap(&capability)
     })
-    .map_err(kvm("KVM_ENABLE_CAP (KVM_CAP_HALT_POLL)"))
 }
 
 /// Lets the vCPU's TSC count with the host's, from the same origin. A KVM that gives guests the host's own has nothing to

@@ -13,12 +13,15 @@ pub mod vcpu;
 
 use std::sync::{Mutex, PoisonError};
 
-use kvm_bindings::{kvm_irq_routing_entry, kvm_userspace_memory_region};
+use kvm_bindings::{KVM_MEM_READONLY, kvm_irq_routing_entry, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VmFd};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vtax_scenarios::plan::{PageSize, Topology};
-use vtax_workloads::machine::{DEVICE_NOTHING, DEVICES_PHYSICAL, DOORBELL};
+use vtax_workloads::machine::{
+    CODE_BYTES, CODE_PHYSICAL, DEVICE_NOTHING, DEVICES_PHYSICAL, DOORBELL,
+};
 
+use super::code::Code;
 use super::image::Image;
 use super::layout;
 use super::ram::{Ram, RamError};
@@ -45,9 +48,25 @@ pub enum VmError {
     Ram(#[from] RamError),
 }
 
-/// Names the ioctl in an error.
-pub(crate) fn kvm(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> VmError {
-    move |source| VmError::Kvm { what, source }
+/// Makes an ioctl, again where a signal came in between, as it may into nearly every one of KVM's; names it in an error.
+pub(crate) fn kvm<T>(
+    what: &'static str,
+    mut ioctl: impl FnMut() -> Result<T, kvm_ioctls::Error>,
+) -> Result<T, VmError> {
+    loop {
+        match ioctl() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            result => return result.map_err(|source| VmError::Kvm { what, source }),
+        }
+    }
+}
+
+/// An error that no ioctl has reported.
+fn refused(what: &'static str, errno: i32) -> VmError {
+    VmError::Kvm {
+        what,
+        source: kvm_ioctls::Error::new(errno),
+    }
 }
 
 /// What kind of guest to make.
@@ -88,10 +107,30 @@ impl VmConfig {
 /// # Errors
 /// There is none, or it may not be used.
 pub fn open() -> Result<Kvm, VmError> {
-    Kvm::new().map_err(kvm("opening /dev/kvm"))
+    kvm("opening /dev/kvm", Kvm::new)
 }
 
-/// A guest. Its RAM outlives it: the borrow sees to that.
+/// A guest's memory: its RAM, and the image's code, which it can only read.
+#[must_use]
+pub fn slots(ram: &Ram, code: &Code) -> Vec<kvm_userspace_memory_region> {
+    let ram = (layout::pieces(ram.len()).into_iter())
+        .map(|(offset, len)| (layout::physical(offset), len, ram.address() + offset, 0));
+    let code = (CODE_PHYSICAL, CODE_BYTES, code.address(), KVM_MEM_READONLY);
+    (0..)
+        .zip(ram.chain([code]))
+        .map(
+            |(slot, (physical, bytes, address, flags))| kvm_userspace_memory_region {
+                slot,
+                flags,
+                guest_phys_addr: physical,
+                memory_size: bytes,
+                userspace_addr: address,
+            },
+        )
+        .collect()
+}
+
+/// A guest. Its RAM and its image outlive it: the borrows see to that.
 #[derive(Debug)]
 pub struct Vm<'a> {
     fd: VmFd,
@@ -105,7 +144,7 @@ pub struct Vm<'a> {
 }
 
 impl<'a> Vm<'a> {
-    /// Makes a guest whose RAM is `ram` and which has these devices, loads the image and lays out its tables.
+    /// Makes a guest whose RAM is `ram` and which has these devices, and lays out its tables.
     ///
     /// # Errors
     /// [`VmError`].
@@ -116,26 +155,20 @@ impl<'a> Vm<'a> {
         devices: &'a Devices,
         config: VmConfig,
     ) -> Result<Self, VmError> {
-        let fd = kvm_fd.create_vm().map_err(kvm("KVM_CREATE_VM"))?;
+        let fd = kvm("KVM_CREATE_VM", || kvm_fd.create_vm())?;
         if kvm_fd.check_extension(Cap::SetTssAddr) {
-            fd.set_tss_address(KVM_TSS)
-                .map_err(kvm("KVM_SET_TSS_ADDR"))?;
+            kvm("KVM_SET_TSS_ADDR", || fd.set_tss_address(KVM_TSS))?;
         }
         // Slots before the interrupt controller: afterwards each one waits for a grace period of RCU.
-        for (slot, (offset, len)) in (0..).zip(layout::pieces(ram.len())) {
-            let region = kvm_userspace_memory_region {
-                slot,
-                flags: 0,
-                guest_phys_addr: layout::physical(offset),
-                memory_size: len,
-                userspace_addr: ram.address() + offset,
-            };
-            // SAFETY: the range is part of `ram`, which the guest borrows for its whole life.
-            unsafe { fd.set_user_memory_region(region) }
-                .map_err(kvm("KVM_SET_USER_MEMORY_REGION"))?;
+        for region in slots(ram, &image.code()?) {
+            kvm("KVM_SET_USER_MEMORY_REGION", || {
+                // SAFETY: the range is part of `ram` or of the image's code, both of which the guest borrows for its whole
+                // life.
+                unsafe { fd.set_user_memory_region(region) }
+            })?;
         }
         if config.interrupts {
-            fd.create_irq_chip().map_err(kvm("KVM_CREATE_IRQCHIP"))?;
+            kvm("KVM_CREATE_IRQCHIP", || fd.create_irq_chip())?;
         }
         if let Some(nanos) = config.halt_poll_nanos {
             interrupts::poll_when_halted(&fd, nanos)?;
@@ -143,9 +176,8 @@ impl<'a> Vm<'a> {
         let mut routes = devices.attach(&fd, config.vcpus)?;
         interrupts::route(&fd, &routes)?;
         routes.extend(interrupts::partner_routes(config.vcpus));
-        image.load(ram)?;
         tables::interrupt_table(ram, image)?;
-        let cr3 = tables::page_tables(ram, config.page_size, config.vcpus)?;
+        let cr3 = tables::page_tables(ram, config.page_size, config.vcpus, CODE_PHYSICAL)?;
         Ok(Self {
             fd,
             ram,
@@ -163,14 +195,11 @@ impl<'a> Vm<'a> {
     /// [`VmError`].
     pub fn vcpu(&self, index: u32) -> Result<EmbeddedVcpu<'a>, VmError> {
         tables::descriptors(self.ram, index)?;
-        let fd = self
-            .fd
-            .create_vcpu(u64::from(index))
-            .map_err(kvm("KVM_CREATE_VCPU"))?;
+        let fd = kvm("KVM_CREATE_VCPU", || self.fd.create_vcpu(u64::from(index)))?;
         tables::about(
             self.ram,
             index,
-            fd.get_tsc_khz().map_err(kvm("KVM_GET_TSC_KHZ"))?,
+            kvm("KVM_GET_TSC_KHZ", || fd.get_tsc_khz())?,
         )?;
         registers::set_up(
             &fd,
@@ -200,9 +229,10 @@ impl<'a> Vm<'a> {
         }
         drop(unrouted);
         let line = event()?;
-        self.fd
-            .register_irqfd(&line, interrupts::partner_line(index))
-            .map_err(kvm("KVM_IRQFD"))?;
+        kvm("KVM_IRQFD", || {
+            self.fd
+                .register_irqfd(&line, interrupts::partner_line(index))
+        })?;
         Ok(line)
     }
 
@@ -213,14 +243,31 @@ impl<'a> Vm<'a> {
     pub fn doorbell(&self) -> Result<EventFd, VmError> {
         let bell = event()?;
         let address = IoEventAddress::Mmio(DEVICES_PHYSICAL + DEVICE_NOTHING * 4096 + DOORBELL);
-        self.fd
-            .register_ioevent(&bell, &address, NoDatamatch)
-            .map_err(kvm("KVM_IOEVENTFD"))?;
+        kvm("KVM_IOEVENTFD", || {
+            self.fd.register_ioevent(&bell, &address, NoDatamatch)
+        })?;
         Ok(bell)
     }
 }
 
 fn event() -> Result<EventFd, VmError> {
     EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
-        .map_err(|error| kvm("eventfd")(kvm_ioctls::Error::new(error.raw_os_error().unwrap_or(0))))
+        .map_err(|error| refused("eventfd", error.raw_os_error().unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_call_is_made_again_and_another_error_named() {
+        let mut answers = vec![Ok(7), Err(libc::EINTR), Err(libc::EINTR)];
+        let mut call = || {
+            let answer = answers.pop().unwrap_or(Err(libc::ENOMEM));
+            answer.map_err(kvm_ioctls::Error::new)
+        };
+        assert_eq!(kvm("KVM_CREATE_VM", &mut call).unwrap(), 7);
+        let error = kvm("KVM_CREATE_VM", &mut call).unwrap_err().to_string();
+        assert!(error.starts_with("KVM_CREATE_VM: "), "{error}");
+    }
 }

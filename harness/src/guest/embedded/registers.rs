@@ -61,11 +61,11 @@ pub struct Start {
 /// # Errors
 /// KVM refuses a part of it.
 pub fn set_up(fd: &VcpuFd, start: &Start) -> Result<(), VmError> {
-    fd.set_cpuid2(&cpuid::of_vcpu(start.vcpu, start.topology)?)
-        .map_err(kvm("KVM_SET_CPUID2"))?;
+    let cpuid = cpuid::of_vcpu(start.vcpu, start.topology)?;
+    kvm("KVM_SET_CPUID2", || fd.set_cpuid2(&cpuid))?;
     special_registers(fd, start)?;
     let area = vcpu_area(start.vcpu);
-    fd.set_regs(&kvm_regs {
+    let regs = kvm_regs {
         rip: start.entry,
         rsp: payload_stack(start.vcpu),
         rdi: RAM_BASE + mailbox(start.vcpu),
@@ -75,8 +75,8 @@ pub fn set_up(fd: &VcpuFd, start: &Start) -> Result<(), VmError> {
             RFLAGS
         },
         ..kvm_regs::default()
-    })
-    .map_err(kvm("KVM_SET_REGS"))?;
+    };
+    kvm("KVM_SET_REGS", || fd.set_regs(&regs))?;
     debug_assert!(area.is_multiple_of(4096));
     extended_state(fd);
     if start.interrupts {
@@ -89,7 +89,7 @@ pub fn set_up(fd: &VcpuFd, start: &Start) -> Result<(), VmError> {
 /// RPL 3 in CS and SS alike, a busy TR with a granularity that fits its limit, and an LDTR marked unusable.
 fn special_registers(fd: &VcpuFd, start: &Start) -> Result<(), VmError> {
     let area = RAM_BASE + vcpu_area(start.vcpu);
-    let mut sregs = fd.get_sregs().map_err(kvm("KVM_GET_SREGS"))?;
+    let mut sregs = kvm("KVM_GET_SREGS", || fd.get_sregs())?;
     let data = segment(RING3_SS, 0x3);
     sregs.cs = kvm_segment {
         l: 1,
@@ -128,9 +128,11 @@ fn special_registers(fd: &VcpuFd, start: &Start) -> Result<(), VmError> {
     }
     // Where the guest has no XSAVE the bit is refused: then it has no AVX either, and needs none.
     sregs.cr4 = CR4 | CR4_OSXSAVE;
-    fd.set_sregs(&sregs)
-        .or_else(|_| fd.set_sregs(&kvm_sregs { cr4: CR4, ..sregs }))
-        .map_err(kvm("KVM_SET_SREGS"))
+    kvm("KVM_SET_SREGS", || fd.set_sregs(&sregs)).or_else(|_| {
+        kvm("KVM_SET_SREGS", || {
+            fd.set_sregs(&kvm_sregs { cr4: CR4, ..sregs })
+        })
+    })
 }
 
 fn segment(selector: u16, type_: u8) -> kvm_segment {
@@ -166,7 +168,7 @@ fn extended_state(fd: &VcpuFd) {
 
 /// Turns the APIC on: x2APIC mode, timer in TSC-deadline mode on its vector.
 fn interrupts(fd: &VcpuFd) -> Result<(), VmError> {
-    let mut apic = fd.get_lapic().map_err(kvm("KVM_GET_LAPIC"))?;
+    let mut apic = kvm("KVM_GET_LAPIC", || fd.get_lapic())?;
     for (register, value) in [
         (APIC_SPURIOUS, APIC_ENABLED),
         (
@@ -178,10 +180,11 @@ fn interrupts(fd: &VcpuFd) -> Result<(), VmError> {
             *place = i8::from_le_bytes([byte]);
         }
     }
-    fd.set_lapic(&apic).map_err(kvm("KVM_SET_LAPIC"))?;
+    kvm("KVM_SET_LAPIC", || fd.set_lapic(&apic))?;
     // Application processors wait for INIT by default; these start at once, in ring 3.
-    fd.set_mp_state(kvm_mp_state {
-        mp_state: KVM_MP_STATE_RUNNABLE,
+    kvm("KVM_SET_MP_STATE", || {
+        fd.set_mp_state(kvm_mp_state {
+            mp_state: KVM_MP_STATE_RUNNABLE,
+        })
     })
-    .map_err(kvm("KVM_SET_MP_STATE"))
 }

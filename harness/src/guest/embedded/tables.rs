@@ -6,18 +6,20 @@ use std::mem::offset_of;
 use vtax_scenarios::plan::PageSize;
 use vtax_workloads::machine::{
     AREA_ABOUT, AREA_GDT, AREA_IST_STACK, AREA_RING0_STACK, AREA_TSS, ATA_COMMAND_BLOCK,
-    ATA_CONTROL, About, DEVICES_BYTES, DEVICES_PHYSICAL, DEVICES_VIRTUAL, PORT_DONE, PORT_NOTHING,
-    RAM_BASE, RING0_CS, TSS_SELECTOR,
+    ATA_CONTROL, About, CODE_BASE, CODE_BYTES, DEVICES_BYTES, DEVICES_PHYSICAL, DEVICES_VIRTUAL,
+    PORT_DONE, PORT_NOTHING, RAM_BASE, RING0_CS, TSS_SELECTOR,
 };
 
 use crate::guest::image::Image;
-use crate::guest::layout::{DEVICE_DIRECTORY, IDT, PAGE_TABLES, physical, vcpu_area};
+use crate::guest::layout::{CODE_TABLE, DEVICE_DIRECTORY, IDT, PAGE_TABLES, physical, vcpu_area};
 use crate::guest::ram::{Ram, RamError};
 
 const PAGE: u64 = 4096;
 const ENTRIES: u64 = 512;
 /// Present, writable, user, accessed.
 const ENTRY: u64 = 0b10_0111;
+/// Present, user, accessed.
+const READ_ONLY: u64 = 0b10_0101;
 const DIRTY: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
 /// Write-through and uncached, for registers.
@@ -34,17 +36,19 @@ pub const GDT_LIMIT: u16 = TSS_SELECTOR + 15;
 /// Limit of the interrupt descriptor table: 256 gates.
 pub const IDT_LIMIT: u16 = 256 * 16 - 1;
 
-// One large page maps all devices.
+// One large page maps all devices, and one the image's code.
 const _: () = assert!(DEVICES_BYTES == 2 << 20 && DEVICES_VIRTUAL < 1 << 30);
+const _: () = assert!(CODE_BYTES == 2 << 20 && CODE_BASE < 1 << 30);
 
-/// Writes page tables that map all of RAM at [`RAM_BASE`] and the devices at [`DEVICES_VIRTUAL`], and returns CR3.
+/// Writes page tables that map all of RAM at [`RAM_BASE`], the devices at [`DEVICES_VIRTUAL`] and the image's code, which
+/// lies at guest-physical address `code`, at [`CODE_BASE`]; returns CR3.
 ///
 /// Entries of all levels are accessed and those of pages dirty from the start, so that no walk writes to them (Intel SDM
 /// vol. 3, 5.8): under shadow paging each such write would be an exit.
 ///
 /// # Errors
 /// RAM is too small for its tables.
-pub fn page_tables(ram: &Ram, page_size: PageSize, vcpus: u32) -> Result<u64, RamError> {
+pub fn page_tables(ram: &Ram, page_size: PageSize, vcpus: u32, code: u64) -> Result<u64, RamError> {
     let gibs = ram.len().div_ceil(1 << 30);
     let top = PAGE_TABLES;
     // RAM_BASE is 1 GiB: one directory-pointer table reaches to 512 GiB.
@@ -56,6 +60,13 @@ pub fn page_tables(ram: &Ram, page_size: PageSize, vcpus: u32) -> Result<u64, Ra
         DEVICE_DIRECTORY + (DEVICES_VIRTUAL >> 21) * 8,
         &(DEVICES_PHYSICAL | ENTRY | DIRTY | LARGE | UNCACHED),
     )?;
+    let code = if page_size == PageSize::Size4K {
+        small_pages(ram, CODE_TABLE, |offset| (code + offset) | READ_ONLY)?;
+        physical(CODE_TABLE) | ENTRY
+    } else {
+        code | READ_ONLY | LARGE
+    };
+    ram.write(DEVICE_DIRECTORY + (CODE_BASE >> 21) * 8, &code)?;
     ram.write(pointers, &(physical(DEVICE_DIRECTORY) | ENTRY))?;
     ram.write(top, &(physical(pointers) | ENTRY))?;
     for gib in 0..gibs {
@@ -96,11 +107,7 @@ fn page_directory(
         let start = offset + (chunk << 21);
         let entry = if page_size == PageSize::Size4K {
             let table = tables + (start >> 21) * PAGE;
-            let mut page = [0_u8; 4096];
-            for (index, slot) in (0..ENTRIES).zip(page.chunks_exact_mut(8)) {
-                slot.copy_from_slice(&leaf(start + index * PAGE).to_le_bytes());
-            }
-            ram.write_bytes(table, &page)?;
+            small_pages(ram, table, |offset| leaf(start + offset))?;
             physical(table) | ENTRY
         } else {
             leaf(start) | LARGE
@@ -108,6 +115,15 @@ fn page_directory(
         ram.write(directory + chunk * 8, &entry)?;
     }
     Ok(())
+}
+
+/// Writes a table of 4 KiB pages; `entry` of the first byte of each.
+fn small_pages(ram: &Ram, table: u64, entry: impl Fn(u64) -> u64) -> Result<(), RamError> {
+    let mut page = [0_u8; 4096];
+    for (index, slot) in (0..ENTRIES).zip(page.chunks_exact_mut(8)) {
+        slot.copy_from_slice(&entry(index * PAGE).to_le_bytes());
+    }
+    ram.write_bytes(table, &page)
 }
 
 fn leaf(offset: u64) -> u64 {

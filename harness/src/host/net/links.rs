@@ -116,7 +116,10 @@ impl Links {
         let mut answer = Vec::with_capacity(ANSWER_BYTES);
         loop {
             answer.clear();
-            self.socket.recv(&mut answer, 0)?;
+            match self.socket.recv(&mut answer, 0) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                received => received?,
+            };
             let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)
                 .map_err(io::Error::other)?;
             if message.header.sequence_number != self.number {

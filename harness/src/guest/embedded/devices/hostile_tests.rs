@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
+use vtax_workloads::machine::{CODE_BYTES, CODE_PHYSICAL};
 
 use super::disk::Disk;
 use super::mmio_tests::inline_disk;
@@ -67,6 +68,23 @@ fn works(device: &super::mmio_tests::InlineDisk, memory: &super::memory::GuestMe
     assert_eq!(driver.used().map(|used| used.len), Some(513));
     assert_eq!(driver.bytes(at[2], 1), [0]);
     assert_eq!(driver.status(), 0xf);
+}
+
+#[test]
+fn a_buffer_in_the_code_ends_in_a_reset() {
+    for address in [CODE_PHYSICAL, CODE_PHYSICAL + CODE_BYTES - 512] {
+        let (device, memory) = inline_disk(Disk::memory(1 << 20).unwrap(), 1);
+        let driver = Driver::new(&device, &memory);
+        // A read of sector 0 into the code.
+        memory.write_slice(&[0; 16], GuestAddress(BUFFERS)).unwrap();
+        driver.descriptor(0, BUFFERS, 16, 1, 1);
+        driver.descriptor(1, address, 512, 3, 2);
+        driver.descriptor(2, BUFFERS + 512, 1, 2, 0);
+        driver.offer(0);
+        driver.kick();
+        assert_eq!((driver.used(), driver.status()), (None, 0x4f));
+        works(&device, &memory);
+    }
 }
 
 proptest! {

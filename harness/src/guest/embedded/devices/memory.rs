@@ -177,7 +177,12 @@ pub fn total(segments: &[Segment]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use vm_memory::GuestMemoryRegion as _;
+    use vtax_scenarios::plan::Backing;
+    use vtax_workloads::machine::{CODE_BYTES, CODE_PHYSICAL, RAM_BASE};
+
     use super::*;
+    use crate::guest::ram::RamConfig;
 
     fn segments() -> Vec<Segment> {
         vec![
@@ -236,5 +241,35 @@ mod tests {
             len: 1,
         };
         assert!(memory.segment(last).is_ok());
+    }
+
+    #[test]
+    fn devices_reach_ram_and_never_the_code_that_native_runs() {
+        // Across the hole below 4 GiB, in which the code lies.
+        let len = 5 << 30;
+        let ram = Ram::map(&RamConfig {
+            address: RAM_BASE + (1 << 45),
+            len,
+            backing: Backing::Small,
+            numa_node: None,
+        })
+        .unwrap();
+        let memory = GuestMemory::of(&ram).unwrap();
+        let host = ram.address()..ram.address() + ram.len();
+        let mut sum = 0;
+        for region in memory.iter() {
+            let start = region.as_ptr().addr() as u64;
+            assert!(host.contains(&start) && start + region.len() <= host.end);
+            sum += region.len();
+        }
+        assert_eq!(sum, len);
+        for address in (CODE_PHYSICAL - 4096..=CODE_PHYSICAL + CODE_BYTES).step_by(4096) {
+            for len in [1, 512, 4096] {
+                assert!(
+                    memory.segment(Segment { address, len }).is_err(),
+                    "{address:#x}"
+                );
+            }
+        }
     }
 }

@@ -194,8 +194,9 @@ impl Devices {
         for Placed { page, device, .. } in self.virtio() {
             let notify = IoEventAddress::Mmio(DEVICES_PHYSICAL + page * PAGE + QUEUE_NOTIFY);
             for (queue, served) in (0_u32..).zip(device.queues()) {
-                vm.register_ioevent(served.kick_event(), &notify, queue)
-                    .map_err(kvm("KVM_IOEVENTFD"))?;
+                kvm("KVM_IOEVENTFD", || {
+                    vm.register_ioevent(served.kick_event(), &notify, queue)
+                })?;
                 if let Some(event) = served.interrupt_event() {
                     let line = FIRST_LINE + u32::try_from(routes.len()).unwrap_or(u32::MAX);
                     routes.push(interrupts::message(
@@ -203,7 +204,7 @@ impl Devices {
                         queue % vcpus.max(1),
                         VECTOR_DEVICE,
                     ));
-                    vm.register_irqfd(event, line).map_err(kvm("KVM_IRQFD"))?;
+                    kvm("KVM_IRQFD", || vm.register_irqfd(event, line))?;
                 }
             }
         }

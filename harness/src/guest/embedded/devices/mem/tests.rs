@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use vtax_scenarios::plan::Backing;
-use vtax_workloads::machine::RAM_BASE;
+use vtax_workloads::machine::{CODE_PHYSICAL, RAM_BASE};
 
 use super::blocks::{Blocks, PLUG, REQUEST_BYTES, Response, STATE, UNPLUG, UNPLUG_ALL};
 use super::sizes::Sizes;
@@ -133,6 +133,7 @@ fn requests_come_to_what_the_specification_says() {
         (PLUG, block(0), 0),
         (PLUG, block(3), 1),
         (PLUG, block(0), u16::MAX),
+        (PLUG, CODE_PHYSICAL, 1),
         (PLUG, u64::MAX - BLOCK_BYTES + 1, 1),
         (UNPLUG, block(0), 1),
         (STATE, block(2), 2),
