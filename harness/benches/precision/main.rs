@@ -61,50 +61,54 @@ fn main() -> anyhow::Result<()> {
     let cpu = *rig.cpus.first().context("no CPU")?;
     let plan = parse("precision.toml", SCENARIO, &Overrides::default())?.plan;
     let cell = plan.cells.first().context("no cell")?;
-    let (mut ours, mut usual) = (Vec::new(), Vec::new());
+    let (mut ours, mut usual) = ([Vec::new(), Vec::new()], Vec::new());
     for repetition in 0..REPETITIONS {
         // Both meet the same load, and take turns in going first.
         for turn in 0..2 {
             let _load = Load::start(cpu, repetition)?;
-            let (who, intervals) = if (repetition + turn) % 2 == 0 {
-                let interval = ours::interval(&rig, cell, repetition, TIME)?;
-                ("vtax", {
+            if (repetition + turn) % 2 == 0 {
+                let found = ours::intervals(&rig, cell, repetition, TIME)?;
+                for (ours, interval) in ours.iter_mut().zip(found) {
+                    tell("vtax", &interval);
                     ours.push(interval);
-                    &ours
-                })
+                }
             } else {
                 let interval = usual::interval(&rig, cell, TIME)?;
-                ("usual", {
-                    usual.push(interval);
-                    &usual
-                })
-            };
-            if let Some(interval) = intervals.last() {
-                eprintln!(
-                    "{who}: {:.2} % [{:.2}, {:.2}]",
-                    100.0 * interval.value,
-                    100.0 * interval.low,
-                    100.0 * interval.high
-                );
+                tell("usual", &interval);
+                usual.push(interval);
             }
         }
     }
-    let narrower = half_width(&usual) / half_width(&ours);
-    let missed = REPETITIONS - containing_one(&ours);
-    print(
-        "A/A interval under a switching load, against the usual protocol",
-        "≥ 5 × narrower, contains 1",
-        Ok(Measured {
-            value: format!(
-                "{narrower:.0} × narrower: {} against {}",
-                in_words(&ours),
-                in_words(&usual)
-            ),
-            // One 95 % interval of five may miss.
-            met: narrower >= WANTED && missed <= 1,
-        }),
-    );
+    for (ours, what, wanted) in [
+        (&ours[0], "throughput", 1.0),
+        (&ours[1], "the typical block", WANTED),
+    ] {
+        let narrower = half_width(&usual) / half_width(ours);
+        let missed = REPETITIONS - containing_one(ours);
+        print(
+            &format!("A/A interval of {what} under a switching load, against the usual protocol"),
+            &format!("≥ {wanted:.0} × narrower, contains 1"),
+            Ok(Measured {
+                value: format!(
+                    "{narrower:.1} × narrower: {} against {}",
+                    in_words(ours),
+                    in_words(&usual)
+                ),
+                // One 95 % interval of five may miss.
+                met: narrower >= wanted && missed <= 1,
+            }),
+        );
+    }
     Ok(())
+}
+
+fn tell(who: &str, interval: &Interval) {
+    eprintln!(
+        "{who}: {:.2} % [{:.2}, {:.2}]",
+        100.0 * interval.value,
+        100.0 * interval.low,
+        100.0 * interval.high
+    );
 }
 
 fn half_width(intervals: &[Interval]) -> f64 {
