@@ -1,6 +1,9 @@
 //! The image's bytes do not depend on where it is built, so records of two checkouts of one commit name the same hash; and it
 //! starts where others look.
 
+// Helpers of tests are tests: what fails here fails the test.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -31,6 +31,7 @@ mod memory;
 mod mix;
 pub mod network;
 pub mod payload;
+pub mod tsc;
 
 #[cfg(test)]
 extern crate std;

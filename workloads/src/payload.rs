@@ -7,10 +7,10 @@
 //! It runs inside the guest image, on both sides. What a request asks for is checked here once, so that the bodies
 //! themselves need no checks.
 
-use core::arch::x86_64::{_mm_lfence, _rdtsc};
 use core::hint::black_box;
 
 use crate::abi::{Mailbox, Op, Status, fnv1a};
+use crate::tsc;
 use crate::{Body, CATALOGUE, Latencies, MAX_PARAMS, RunFn, SetupFn, Workload};
 
 const PAGE_BYTES: u64 = 4096;
@@ -46,21 +46,6 @@ pub unsafe fn execute(mailbox: &mut Mailbox, text: &[u8], code_address: u64) {
     } as u64;
 }
 
-/// The time stamp counter, read after everything before it is done and before anything after it starts.
-///
-/// Source: Intel SDM volume 2, RDTSC; AMD64 APM volume 3, LFENCE as a dispatch-serializing instruction.
-#[inline]
-#[must_use]
-pub fn tsc() -> u64 {
-    // SAFETY: LFENCE and RDTSC are baseline x86-64, and ring 3 may read the TSC on both sides.
-    unsafe {
-        _mm_lfence();
-        let ticks = _rdtsc();
-        _mm_lfence();
-        ticks
-    }
-}
-
 /// Times `work` as a whole and leaves its checksum, its times and its single latencies in the mailbox.
 ///
 /// # Errors
@@ -70,9 +55,9 @@ pub fn timed<E>(
     work: impl FnOnce(&mut Latencies<'_>) -> Result<u64, E>,
 ) -> Result<(), E> {
     let mut latencies = mailbox.recorder();
-    let start = tsc();
+    let start = tsc::fenced();
     let checksum = work(&mut latencies)?;
-    let end = tsc();
+    let end = tsc::fenced();
     mailbox.checksum = checksum;
     mailbox.tsc_begin = start;
     mailbox.tsc_start = start;
@@ -101,19 +86,19 @@ unsafe fn run(mailbox: &mut Mailbox) -> Option<()> {
     let arena = unsafe { arena(mailbox, (workload.footprint)(&params)) };
 
     let mut latencies = mailbox.recorder();
-    let begin = tsc();
+    let begin = tsc::fenced();
     let mut start = begin;
     if run_in > 0 {
         black_box(run(arena, &params, run_in, seed, &mut latencies));
         latencies.rewind(Default::default());
-        start = tsc();
+        start = tsc::fenced();
     }
     let checksum = run(arena, &params, iterations, seed, &mut latencies);
     let accounted = latencies.mark();
     if planted > 0 {
         black_box(run(arena, &params, planted, seed, &mut latencies));
     }
-    let end = tsc();
+    let end = tsc::fenced();
     latencies.rewind(accounted);
 
     mailbox.checksum = checksum;

@@ -110,7 +110,7 @@ fn run_and_exit(mailbox: &mut Mailbox) {
     for _ in 0..exits {
         tasks::port_exit();
     }
-    mailbox.tsc_end = vtax_workloads::payload::tsc();
+    mailbox.tsc_end = vtax_workloads::tsc::fenced();
 }
 
 /// The payload: the harness calls it for the native side, `serve` for the guest side.

@@ -11,8 +11,8 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use vtax_workloads::machine::{
-    CODE_BASE, CODE_LOADED, HANDOVER_OFFSET, Handover, PORT_FIRST_INSTRUCTION, RAM_BASE, RING0_CS, RING0_SS, RING3_CS,
-    RING3_SS, TSS_SELECTOR,
+    CODE_BASE, CODE_LOADED, HANDOVER_OFFSET, Handover, PORT_FIRST_INSTRUCTION, RAM_BASE, RING0_CS,
+    RING0_SS, RING3_CS, RING3_SS, TSS_SELECTOR,
 };
 
 /// IA32_EFER and IA32_GS_BASE (Intel SDM vol. 4, table 2-2).

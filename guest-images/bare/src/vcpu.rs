@@ -7,6 +7,7 @@ use vtax_workloads::abi::Mailbox;
 use vtax_workloads::machine::{
     AREA_ABOUT, AREA_COUNTERS, AREA_MAILBOX, About, Counters, GATE_HALT_UNLESS_MOVED, VCPU_AREA,
 };
+pub use vtax_workloads::tsc::unordered as rdtsc;
 
 /// A count of interrupts, by its offset in [`Counters`].
 #[derive(Clone, Copy)]
@@ -82,10 +83,4 @@ pub fn gate(number: u64, first: u64, second: u64) {
     unsafe {
         asm!("int3", inout("rax") number => _, in("rdi") first, in("rsi") second, out("rcx") _, out("rdx") _);
     }
-}
-
-/// The time-stamp counter, now or a little earlier.
-pub fn rdtsc() -> u64 {
-    // SAFETY: every x86-64 CPU has RDTSC; no KVM guest of vtax sets CR4.TSD.
-    unsafe { core::arch::x86_64::_rdtsc() }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use vtax_reports::native_disk::Waiting;
 use vtax_scenarios::plan;
 use vtax_workloads::abi::{LATENCY_SLOTS, Op};
-use vtax_workloads::payload::tsc;
+use vtax_workloads::tsc;
 use vtax_workloads::{Latencies, Task};
 
 use crate::guest::embedded::devices::disk::Disk;
@@ -152,9 +152,9 @@ impl TwinCpu<'_> {
             Op::Setup => self.twin.set_up(&request)?,
             Op::Run => {
                 let mut latencies = Latencies::new(&mut self.slots, &mut len, &mut dropped);
-                let start = tsc();
+                let start = tsc::fenced();
                 checksum = self.twin.run(&request, &mut latencies)?;
-                ticks = tsc().wrapping_sub(start);
+                ticks = tsc::fenced().wrapping_sub(start);
             }
             _ => return Err(TwinError::Request),
         }

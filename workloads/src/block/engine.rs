@@ -11,11 +11,10 @@
 //! for. Several ends that are noticed together are answered one by one; a disk that waited for all of them to be looked at
 //! would run dry meanwhile.
 
-use core::arch::x86_64::_rdtsc;
-
 use super::{Access, Job, MAX_DEPTH, SECTOR_BYTES, stamp, sum};
 use crate::Latencies;
 use crate::mix::mix;
+use crate::tsc::unordered;
 
 /// What is asked of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +150,7 @@ impl Work {
         let sector = block * (self.job.block_bytes / SECTOR_BYTES);
         self.begun += 1;
         self.slots[slot] = Slot {
-            started: now(),
+            started: unordered(),
             sector,
             flushing: false,
         };
@@ -180,7 +179,7 @@ impl Work {
             drive.start(slot, Request::Flush)?;
             return Ok(true);
         }
-        latencies.record(now() - started);
+        latencies.record(unordered() - started);
         let brought = match self.job.access {
             Access::Read => sum(drive.buffer(slot)),
             Access::Write | Access::WriteAndFlush => mix(sector),
@@ -193,12 +192,6 @@ impl Work {
         }
         Ok(more)
     }
-}
-
-#[inline]
-fn now() -> u64 {
-    // SAFETY: RDTSC is baseline x86-64, and both sides may use it.
-    unsafe { _rdtsc() }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Clock reads: what asking for the time costs where no kernel is in between.
 
-use core::arch::x86_64::{__rdtscp, _rdtsc};
+use core::arch::x86_64::__rdtscp;
 
 use crate::catalogue::{at_once, baseline, unlimited};
 use crate::mix::mix;
+use crate::tsc::unordered;
 use crate::{Body, Direction, Family, Metric, Param, ParamKind, Prepare, Workload};
 
 const RDTSCP: u64 = 1;
@@ -44,8 +45,7 @@ pub(crate) const ENTRY: Workload = Workload {
                     unsafe { __rdtscp(&raw mut aux) }
                 })
             } else {
-                // SAFETY: every x86-64 CPU has RDTSC, and ring 3 may read the TSC.
-                count_steps_back(iterations, || unsafe { _rdtsc() })
+                count_steps_back(iterations, unordered)
             };
             mix(seed ^ iterations.rotate_left(32) ^ params[0]).wrapping_add(back)
         },

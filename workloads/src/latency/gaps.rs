@@ -1,9 +1,8 @@
 //! Scheduling gaps: spin on the clock and record whenever it jumps.
 
-use core::arch::x86_64::_rdtsc;
-
 use crate::catalogue::{at_once, baseline, unlimited};
 use crate::mix::mix;
+use crate::tsc::unordered;
 use crate::{Body, Direction, Family, Metric, Param, ParamKind, Prepare, Workload};
 
 pub(crate) const ENTRY: Workload = Workload {
@@ -35,9 +34,9 @@ pub(crate) const ENTRY: Workload = Workload {
     body: Body::Shared {
         setup: |_, _, _| {},
         run: |_, params, iterations, seed, latencies| {
-            // SAFETY: every x86-64 CPU has RDTSC, and ring 3 may read the TSC.
-            let read = || unsafe { _rdtsc() };
-            spin(iterations, params[0], read, |gap| latencies.record(gap));
+            spin(iterations, params[0], unordered, |gap| {
+                latencies.record(gap)
+            });
             mix(seed ^ iterations.rotate_left(32) ^ params[0])
         },
     },

@@ -6,7 +6,7 @@
 use super::{MIB, size};
 use crate::catalogue::{at_once, baseline};
 use crate::mix::{fold, mix, words};
-use crate::payload::tsc;
+use crate::tsc;
 use crate::{Body, Direction, Family, Latencies, MAX_PARAMS, Metric, Prepare, Workload};
 
 const PAGE_BYTES: u64 = 4096;
@@ -56,10 +56,10 @@ fn run(
     let (pages, _) =
         words(arena, pages(params) as usize * PAGE_WORDS).as_chunks_mut::<PAGE_WORDS>();
     let mut checksum = seed;
-    let mut before = tsc();
+    let mut before = tsc::fenced();
     for (number, page) in (0..iterations).zip(pages) {
         page[0] = mix(number ^ seed);
-        let after = tsc();
+        let after = tsc::fenced();
         latencies.record(after.wrapping_sub(before));
         // The page's last word is 0 if the host gave the page anew, as it should have.
         checksum = fold(checksum, page[0] ^ page[PAGE_WORDS - 1]);

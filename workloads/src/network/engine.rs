@@ -8,11 +8,10 @@
 //! No frame can be lost for want of a buffer: every queue on the way holds more than a window. Where one is lost all the same
 //! the block ends, and its checksum says how many: it is then void.
 
-use core::arch::x86_64::_rdtsc;
-
 use super::frame::{Address, Frame, LARGEST, PEER, Purpose};
 use super::{Job, Kind};
 use crate::Latencies;
+use crate::tsc::unordered;
 
 /// Most frames under way, unacknowledged: fewer than fit into the smallest queue on the way, which is the peer's socket
 /// (`net.core.rmem_default`, 208 KiB, a large frame counting for 2.25 KiB).
@@ -73,7 +72,7 @@ pub fn work<L: Link>(
                 Kind::Stream => Purpose::Data,
             },
             last: false,
-            run: now(),
+            run: unordered(),
             number: 0,
             count: 0,
             sum: 0,
@@ -125,7 +124,7 @@ impl Run {
     ) -> Result<u64, L::Error> {
         for number in 0..self.iterations {
             self.prepare(number);
-            let start = now();
+            let start = unordered();
             while !link.send(&self.bytes[..self.len])? {
                 if !link.wait()? {
                     return Ok(number);
@@ -141,7 +140,7 @@ impl Run {
                     return Ok(number);
                 }
             }
-            latencies.record(now() - start);
+            latencies.record(unordered() - start);
         }
         Ok(self.iterations)
     }
@@ -250,12 +249,6 @@ impl Peer {
             Purpose::Echo | Purpose::Ack | Purpose::End => false,
         }
     }
-}
-
-#[inline]
-fn now() -> u64 {
-    // SAFETY: RDTSC is baseline x86-64, and both sides may use it.
-    unsafe { _rdtsc() }
 }
 
 #[cfg(test)]
