@@ -13,11 +13,12 @@ pub(crate) fn vtax() -> &'static Path {
 /// A test of another package cannot ask cargo to build a binary for it, so this does. After `cargo test --workspace`,
 /// which builds it too, there is nothing left to do.
 fn build() -> PathBuf {
-    // <target>/<profile>/deps/<test>
+    // <target>/<triple>/<profile>/deps/<test>, and cargo marks <target> as a cache.
     let this = std::env::current_exe().expect("a test knows its own path");
     let profile = this.ancestors().nth(2).expect("tests are in deps/");
     let target = profile
-        .parent()
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").exists())
         .expect("a profile is in a target directory");
     let mut cargo = Command::new(env!("CARGO"));
     cargo
