@@ -6,8 +6,10 @@
 //! ```
 //!
 //! In version 1 a group is a directory in each hierarchy that it needs, below the group of this process. In version 2 it
-//! is one directory below the nearest group above that hands the controllers on: a group that has processes of its own
-//! may not (Linux, admin-guide/cgroup-v2.rst, "No Internal Process Constraint").
+//! is one directory below the nearest group that hands the controllers on: a group that has processes of its own may not
+//! (Linux, admin-guide/cgroup-v2.rst, "No Internal Process Constraint"). Where this process's own group was delegated to it
+//! (`systemd-run --scope -p Delegate=yes`), it moves into a leaf of that group and makes the others beside the leaf: what
+//! lies above is the manager's (systemd, CGROUP_DELEGATION.md).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -73,6 +75,8 @@ struct Place {
     /// Below the host's root.
     directory: String,
     unified: bool,
+    /// This process is in it, and has to leave it for a leaf before it hands its controllers on.
+    own: bool,
     /// What can be asked of the groups in it.
     controllers: BTreeSet<Controller>,
 }
@@ -93,22 +97,24 @@ impl Cgroups {
                 legacy.entry(own).or_default().insert(controller);
             }
         }
-        let unified = Levels::unified(&mounts, &groups)
-            .directories
-            .into_iter()
-            .map(|directory| {
-                let controllers = handed_on(root, &directory);
-                (directory, controllers)
-            });
+        let unified = Levels::unified(&mounts, &groups).directories;
+        let own = unified.first().and_then(|own| delegated(root, own));
+        let unified = unified.iter().map(|directory| Place {
+            directory: below_root(directory),
+            unified: true,
+            own: false,
+            controllers: handed_on(root, directory),
+        });
         let places = legacy
             .into_iter()
-            .map(|place| (place, false))
-            .chain(unified.map(|place| (place, true)))
-            .map(|((directory, controllers), unified)| Place {
+            .map(|(directory, controllers)| Place {
                 directory: below_root(&directory),
-                unified,
+                unified: false,
+                own: false,
                 controllers,
             })
+            .chain(own)
+            .chain(unified)
             .filter(|place| {
                 let path = root.path(&place.directory);
                 !place.controllers.is_empty() && rustix::fs::access(path, Access::WRITE_OK).is_ok()
@@ -145,6 +151,9 @@ impl Cgroups {
             places: Vec::new(),
         };
         for place in places {
+            if place.own {
+                self.leave(place)?;
+            }
             let directory = format!("{}/{name}", place.directory);
             fs::create_dir(self.root.path(&directory)).map_err(refused(
                 "making the control group",
@@ -152,11 +161,36 @@ impl Cgroups {
             ))?;
             group.places.push(Place {
                 directory,
+                own: false,
                 ..place.clone()
             });
         }
         group.limit(limits)?;
         Ok((!group.places.is_empty()).then_some(group))
+    }
+
+    /// Moves this process from its own group into a leaf of it, and has the group hand its controllers on. The leaf goes with
+    /// the group, whose manager removes both when they are empty.
+    fn leave(&self, place: &Place) -> Result<(), CgroupError> {
+        if handed_on(&self.root, Path::new(&place.directory)).is_superset(&place.controllers) {
+            return Ok(());
+        }
+        let own = self.root.path(&place.directory);
+        let leaf = own.join(format!("{PREFIX}{}-self", std::process::id()));
+        match fs::create_dir(&leaf) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(refused("making the control group", &leaf)(error));
+            }
+            _ => {}
+        }
+        let entrance = leaf.join("cgroup.procs");
+        fs::write(&entrance, std::process::id().to_string())
+            .map_err(refused("joining", &entrance))?;
+        let names: Vec<String> = (place.controllers.iter())
+            .map(|controller| format!("+{}", controller.name()))
+            .collect();
+        let control = own.join("cgroup.subtree_control");
+        fs::write(&control, names.join(" ")).map_err(refused("handing on by", &control))
     }
 
     /// Where a group with these limits is made.
@@ -225,6 +259,31 @@ fn remove(path: &Path) -> io::Result<()> {
             _ => return Ok(()),
         }
     }
+}
+
+/// This process's own group of version 2, where it was delegated to it, and nobody else is in it.
+fn delegated(root: &HostRoot, directory: &Path) -> Option<Place> {
+    let place = below_root(directory);
+    let marked = ["user.delegate", "trusted.delegate"].iter().any(|name| {
+        let mut value = [0; 1];
+        let read = rustix::fs::getxattr(root.path(&place), *name, &mut value);
+        read.is_ok() && value == *b"1"
+    });
+    let words = |name| root.text(&file(directory, name)).unwrap_or_default();
+    let alone = words("cgroup.procs") == std::process::id().to_string();
+    if !marked || !alone || !words("cgroup.subtree_control").is_empty() {
+        return None;
+    }
+    let has = words("cgroup.controllers");
+    let has: Vec<&str> = has.split_whitespace().collect();
+    Some(Place {
+        directory: place,
+        unified: true,
+        own: true,
+        controllers: (Controller::ALL.into_iter())
+            .filter(|controller| has.contains(&controller.name()))
+            .collect(),
+    })
 }
 
 /// The controllers that the children of a group of version 2 have.

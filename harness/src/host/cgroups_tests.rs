@@ -338,3 +338,55 @@ fn the_real_kernel_takes_a_weight_of_io_or_says_that_it_has_none() {
         }));
     }
 }
+
+/// A scope that systemd has delegated to this process.
+fn scope(processes: &str) -> Option<Tree> {
+    let tree = Tree::new(V2);
+    let job = "sys/fs/cgroup/user.slice/job";
+    tree.write(&format!("{job}/cgroup.procs"), processes);
+    tree.write(&format!("{job}/cgroup.controllers"), "cpu memory pids\n");
+    let path = tree.root().path(job);
+    let flags = rustix::fs::XattrFlags::empty();
+    match rustix::fs::setxattr(path, "user.delegate", b"1", flags) {
+        Ok(()) => Some(tree),
+        Err(error) => {
+            eprintln!("SKIPPED a delegated group: no extended attributes here: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn in_a_delegated_group_vtax_moves_into_a_leaf_and_stays_below() {
+    let own = std::process::id().to_string();
+    let Some(tree) = scope(&own) else {
+        return;
+    };
+    let root = tree.root();
+    let cgroups = Cgroups::of(&root).unwrap();
+    let group = cgroups.make("vtax-1-0", &some()).unwrap().unwrap();
+    let text = |path: &str| root.text(&format!("sys/fs/cgroup/user.slice/job/{path}"));
+    assert_eq!(text("cgroup.subtree_control").unwrap(), "+cpu +memory");
+    assert_eq!(text(&format!("vtax-{own}-self/cgroup.procs")).unwrap(), own);
+    assert_eq!(text("vtax-1-0/cpu.weight").unwrap(), "200");
+    remove(group);
+    // A second group, as the kernel shows it now, makes no other leaf.
+    tree.write(
+        "sys/fs/cgroup/user.slice/job/cgroup.subtree_control",
+        "cpu memory",
+    );
+    remove(cgroups.make("vtax-1-1", &some()).unwrap().unwrap());
+    assert_eq!(text("cgroup.subtree_control").unwrap(), "cpu memory");
+}
+
+#[test]
+fn a_delegated_group_that_others_are_in_too_is_left_alone() {
+    let Some(tree) = scope(&format!("1\n{}", std::process::id())) else {
+        return;
+    };
+    let root = tree.root();
+    let cgroups = Cgroups::of(&root).unwrap();
+    let group = cgroups.make("vtax-1-0", &some()).unwrap().unwrap();
+    assert!(root.exists("sys/fs/cgroup/user.slice/vtax-1-0"));
+    remove(group);
+}

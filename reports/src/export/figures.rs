@@ -77,25 +77,70 @@ pub fn quantity(value: f64, unit: Unit) -> String {
     format!("{:.decimals$}{name}", value / worth)
 }
 
-/// A cost with its interval, in the unit of most sense: `8.21 µs [8.15, 8.27]`; other units than nanoseconds as they
-/// are.
+/// A multiple of a workload's unit: figures of up to three digits before the point read best, and those that stand beside
+/// each other have the same one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Multiple {
+    /// What it is worth in the workload's unit.
+    worth: f64,
+    /// Its name: `ms/page`, `MB/s`, `IOPS`.
+    pub name: String,
+}
+
+impl Multiple {
+    /// That in which `value`, measured in `unit`, reads best. A unit that is none of the catalogue's stays as it is.
+    #[must_use]
+    pub fn of(unit: &str, value: f64) -> Self {
+        const TIMES: &[(f64, &str)] = &[(1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")];
+        const RATES: &[(f64, &str)] = &[(1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T")];
+        let (steps, own, rest) = if unit == "us" {
+            (TIMES, 1e3, "")
+        } else if let Some(rest) = unit.strip_prefix("ns") {
+            (TIMES, 1.0, rest)
+        } else {
+            let base = ["IOPS", "frames/s", "B/s", "FLOP/s"];
+            let base = base.into_iter().find(|base| unit.ends_with(base));
+            let prefix = base.and_then(|base| unit.strip_suffix(base));
+            let step = RATES.iter().find(|(_, name)| Some(*name) == prefix);
+            match (base, step) {
+                (Some(base), Some((own, _))) => (RATES, *own, base),
+                _ => (&[(1.0, "")] as &[_], 1.0, unit),
+            }
+        };
+        let size = value.abs() * own;
+        let fits = steps.iter().rev().find(|(worth, _)| size >= *worth);
+        let (worth, name) = fits.or(steps.first()).copied().unwrap_or((1.0, ""));
+        Self {
+            worth: worth / own,
+            name: format!("{name}{rest}"),
+        }
+    }
+
+    /// The figure alone, to four digits.
+    #[must_use]
+    pub fn show(&self, value: f64) -> String {
+        figure(value / self.worth)
+    }
+}
+
+/// A measured value in the multiple of its unit that reads best: `54.23 ms`, `18.57 IOPS`, `31.78 GB/s`.
+#[must_use]
+pub fn measured(value: f64, unit: &str) -> String {
+    let multiple = Multiple::of(unit, value);
+    format!("{} {}", multiple.show(value), multiple.name)
+}
+
+/// A cost with its interval, all in one unit: `8.214 µs [8.153, 8.271]`.
 #[must_use]
 pub fn cost(cost: &Interval, unit: &str) -> String {
-    if unit == "ns" {
-        format!(
-            "{} [{}, {}]",
-            nanos(cost.value),
-            nanos(cost.low),
-            nanos(cost.high)
-        )
-    } else {
-        format!(
-            "{} {unit} [{}, {}]",
-            figure(cost.value),
-            figure(cost.low),
-            figure(cost.high)
-        )
-    }
+    let multiple = Multiple::of(unit, cost.value);
+    format!(
+        "{} {} [{}, {}]",
+        multiple.show(cost.value),
+        multiple.name,
+        multiple.show(cost.low),
+        multiple.show(cost.high)
+    )
 }
 
 /// What became of a cell, in more detail than its [`Verdict`]; the most worrying first.
@@ -190,6 +235,32 @@ mod tests {
         ] {
             assert_eq!(figure(value), text);
         }
+    }
+
+    #[test]
+    fn figures_stand_in_the_multiple_that_reads_best() {
+        for (value, unit, shown) in [
+            (54_226.0, "us", "54.23 ms"),
+            (65.26, "us", "65.26 µs"),
+            (37_686.0, "ns", "37.69 µs"),
+            (0.01857, "kIOPS", "18.57 IOPS"),
+            (31_776.0, "MB/s", "31.78 GB/s"),
+            (0.5, "GB/s", "500.0 MB/s"),
+            (0.9, "ns/load", "0.9000 ns/load"),
+            (4_000.0, "ns/page", "4.000 µs/page"),
+            (1_500.0, "kframes/s", "1.500 Mframes/s"),
+            (12_000.0, "turns", "12000 turns"),
+            (0.0, "ns", "0 ns"),
+        ] {
+            assert_eq!(measured(value, unit), shown);
+        }
+        let interval = Interval {
+            value: 121_000.0,
+            low: 65_260.0,
+            high: 1_300_000.0,
+            confidence: 0.95,
+        };
+        assert_eq!(cost(&interval, "ns"), "121.0 µs [65.26, 1300]");
     }
 
     #[test]

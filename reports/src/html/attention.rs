@@ -7,6 +7,9 @@ use crate::result::{CellResult, Results};
 /// Most cells to name; the table of all cells has the others.
 const MOST: usize = 12;
 
+/// In place of a reason that a cell above has too.
+const AS_ABOVE: &str = "For the reason given above.";
+
 /// What deserves a look.
 pub(super) struct Attention<'a> {
     pub items: Vec<Item<'a>>,
@@ -30,6 +33,12 @@ impl<'a> Attention<'a> {
                 .into_iter()
                 .filter(|cell| !matches!(Outcome::of(cell), Outcome::Holds | Outcome::Cost))
         };
+        let mut told: Vec<&str> = Vec::new();
+        let mut once = |reason: &'a str| {
+            let new = !told.contains(&reason);
+            told.push(reason);
+            if new { reason } else { AS_ABOVE }
+        };
         Self {
             items: worrying()
                 .take(MOST)
@@ -38,7 +47,7 @@ impl<'a> Attention<'a> {
                     label: &cell.label,
                     share: share(cell.ratio.as_ref(), results.headline.threshold),
                     ends: ends(cell.ratio.as_ref(), results.headline.threshold),
-                    reason: reason(cell),
+                    reason: once(reason(cell)),
                 })
                 .collect(),
             more: worrying().count().saturating_sub(MOST),

@@ -7,7 +7,7 @@ use vtax_workloads::Family;
 
 use super::words::Badge;
 use crate::devices::{Comparison, others};
-use crate::export::figures::{NONE, Outcome, figure, nanos};
+use crate::export::figures::{NONE, Outcome, figure, measured, nanos};
 use crate::native_disk::NativeDisk;
 use crate::result::{CellResult, Direction, Interval, LostFrames, Results, SideSummary};
 use crate::store::Run;
@@ -178,7 +178,7 @@ impl Figure {
         let per_second = (cell.direction == Direction::Lower && cell.unit.starts_with("ns"))
             .then(|| format!("{} per second", figure(1e9 / side.mean)));
         Self {
-            rate: format!("{} {}", figure(side.mean), cell.unit),
+            rate: measured(side.mean, &cell.unit),
             more: per_second.into_iter().chain(p99).chain(cpu).collect(),
         }
     }

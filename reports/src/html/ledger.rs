@@ -38,7 +38,7 @@ pub(super) struct Bar<'a> {
     pub measured: String,
     /// By how much the guest takes longer: `+12.3 %`.
     pub longer: String,
-    pub finding: &'static str,
+    pub finding: String,
     pub finding_class: &'static str,
     pub rows: Vec<Row>,
 }
@@ -143,13 +143,15 @@ impl<'a> Bar<'a> {
         let (more, less) = (sum(|loss| loss.max(0.0)), sum(|loss| (-loss).max(0.0)));
         // From here back to the measured loss goes what the guest saves.
         let end = ledger.loss.value + less;
-        let whole = end.max(more).max(f64::MIN_POSITIVE);
+        // Where it saves more than it loses the bar begins there.
+        let zero = (-ledger.loss.value).max(0.0);
+        let whole = (end.max(more) + zero).max(f64::MIN_POSITIVE);
         let mut segments = Vec::new();
         let mut add = |class, title: &str, at: f64, value: f64, is_saving| {
             if value / whole >= VISIBLE {
                 segments.push(Segment {
                     class,
-                    x: place(at / whole * 100.0),
+                    x: place((zero + at) / whole * 100.0),
                     width: place(value / whole * 100.0),
                     is_saving,
                     words: format!(
@@ -178,9 +180,9 @@ impl<'a> Bar<'a> {
             label: &cell.label,
             words: words(cell, ledger),
             segments,
-            measured: place(ledger.loss.value.max(0.0) / whole * 100.0),
+            measured: place((zero + ledger.loss.value) / whole * 100.0),
             longer: longer_text(longer),
-            finding: ledger.finding.word(),
+            finding: finding(ledger),
             finding_class: match ledger.finding {
                 Finding::Explained => "holds",
                 Finding::Unexplained => "undecided",
@@ -188,6 +190,17 @@ impl<'a> Bar<'a> {
             },
             rows: rows(ledger),
         }
+    }
+}
+
+/// What the account leaves over, with its share of the loss where that says something.
+fn finding(ledger: &Ledger) -> String {
+    let share = (ledger.residual.value / ledger.loss.value).abs();
+    match ledger.finding {
+        Finding::Unexplained if ledger.loss.value > 0.0 && share < 1.0 => {
+            format!("{:.0} % {}", 100.0 * share, ledger.finding.word())
+        }
+        _ => ledger.finding.word().to_owned(),
     }
 }
 
@@ -206,10 +219,15 @@ fn words(cell: &CellResult, ledger: &Ledger) -> String {
         .filter(|entry| entry.loss.value > 0.0)
         .map(|entry| format!("{} {}", entry.cause.title(), time(entry.loss.value)))
         .collect();
+    let how = if ledger.loss.value < 0.0 {
+        "less"
+    } else {
+        "longer"
+    };
     format!(
-        "{}: the guest takes {} longer per unit of work; predicted {}; residual {} {}",
+        "{}: the guest takes {} {how} per unit of work; predicted {}; residual {} {}",
         cell.label,
-        time(ledger.loss.value),
+        time(ledger.loss.value.abs()),
         if causes.is_empty() {
             "nothing".to_owned()
         } else {

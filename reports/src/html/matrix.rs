@@ -8,7 +8,7 @@ use vtax_scenarios::plan::{Cell, Plan, What};
 use vtax_scenarios::settings::{Setting, SettingPair};
 
 use super::words::{Badge, reason, share};
-use crate::export::figures::{Outcome, cost, figure, nanos};
+use crate::export::figures::{Outcome, cost, measured, nanos};
 use crate::export::settings::Change;
 use crate::result::{CellResult, Results, SettingEffect};
 use crate::store::Run;
@@ -234,7 +234,7 @@ fn own_figure(cell: &CellResult) -> Option<String> {
         return Some(format!("p50 {}", nanos(median.guest.value)));
     }
     let guest = cell.guest.as_ref()?;
-    Some(format!("{} {}", figure(guest.median), cell.unit))
+    Some(measured(guest.median, &cell.unit))
 }
 
 /// The shade of a change.

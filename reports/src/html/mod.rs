@@ -66,6 +66,7 @@ struct Page<'a> {
     blocks: blocks::Blocks<'a>,
     noise: noise::Noise<'a>,
     cells: Vec<cells::Row<'a>>,
+    common: Vec<(usize, &'a str)>,
     plan: plan::PlanView<'a>,
 }
 
@@ -74,6 +75,7 @@ struct Page<'a> {
 /// # Errors
 /// When a template cannot be filled in.
 pub fn render(run: &Run, results: &Results) -> Result<String, HtmlError> {
+    let (cells, common) = cells::rows(results);
     let page = Page {
         style: STYLE,
         style_hash: hash(STYLE),
@@ -92,7 +94,8 @@ pub fn render(run: &Run, results: &Results) -> Result<String, HtmlError> {
         quantiles: quantiles::Quantiles::new(results),
         blocks: blocks::Blocks::new(run, results),
         noise: noise::Noise::new(run, results),
-        cells: cells::rows(results),
+        cells,
+        common,
         plan: plan::PlanView::new(run),
     };
     Ok(page.render()?)

@@ -1,6 +1,6 @@
 //! Words and figures that several sections share.
 
-use crate::export::figures::{self, NONE, Outcome, figure};
+use crate::export::figures::{self, Multiple, NONE, Outcome};
 use crate::result::{CellResult, Interval, SideSummary};
 use crate::verdict::words;
 
@@ -54,9 +54,9 @@ pub(super) fn ends(ratio: Option<&Interval>, threshold: f64) -> String {
     ratio.map_or(String::new(), |ratio| words::ends(ratio, threshold))
 }
 
-/// Work per time on a side to four digits, or a dash.
-pub(super) fn mean(side: Option<&SideSummary>) -> String {
-    side.map_or(NONE.to_owned(), |side| figure(side.mean))
+/// Work per time on a side to four digits, in this unit, or a dash.
+pub(super) fn mean(side: Option<&SideSummary>, unit: &Multiple) -> String {
+    side.map_or(NONE.to_owned(), |side| unit.show(side.mean))
 }
 
 /// `95 %`.
