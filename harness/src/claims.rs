@@ -7,7 +7,6 @@
 //!
 //! Both files are written anew after every claim, so that a suite that is killed has lost nothing but the claim under way.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,21 +14,22 @@ use std::time::{Duration, Instant};
 use vtax_reports::claims::{ClaimResult, Suite};
 use vtax_reports::html::{HtmlError, claims::render};
 use vtax_reports::store::{CLAIMS_FILE, REPORT_FILE, StoreError, replace_file, replace_json};
-use vtax_scenarios::plan::{Form, HostFacts, Plan};
-use vtax_scenarios::{host, plan};
+use vtax_scenarios::Testability;
+use vtax_scenarios::plan::{HostFacts, Plan};
 
 use crate::host::fingerprint::fingerprint;
 use crate::host::root::HostRoot;
 use crate::progress::{Progress, Talk};
 use crate::run::{Job, RunError, run as measure};
+use crate::say::say;
 
 /// A claim, and whether this host can test it.
 #[derive(Debug)]
 pub struct Claim {
     /// Its scenario, resolved.
     pub plan: Plan,
-    /// Cells that this host cannot run; or why it cannot test the claim at all.
-    pub lacking: Result<BTreeMap<u32, String>, String>,
+    /// What this host lacks for it.
+    pub here: Testability,
 }
 
 impl Claim {
@@ -37,44 +37,23 @@ impl Claim {
     #[must_use]
     pub fn new(plan: Plan, facts: &HostFacts) -> Self {
         let plan = plan.settled(facts);
-        let lacking = lacking(&plan, facts);
-        Self { plan, lacking }
+        let here = Testability::of(&plan, facts);
+        Self { plan, here }
     }
 
     /// How many intervals it adds to the suite's.
     #[must_use]
     pub fn intervals(&self) -> usize {
-        self.lacking.as_ref().map_or(0, |_| self.plan.verdicts())
+        self.here.whole.as_ref().map_or(self.plan.verdicts(), |_| 0)
     }
 
     /// What it takes at most.
     #[must_use]
     pub fn budget_nanos(&self) -> u64 {
-        self.lacking.as_ref().map_or(0, |_| self.plan.budget_nanos)
-    }
-}
-
-fn lacking(plan: &Plan, facts: &HostFacts) -> Result<BTreeMap<u32, String>, String> {
-    if let Form::NotTestable(why) = &plan.claim.form {
-        return Err(why.clone());
-    }
-    let lacks = host::check(plan, facts);
-    let lacks: BTreeMap<u32, String> = (0..)
-        .zip(&lacks)
-        .filter_map(|(cell, lack)| Some((cell, lack.as_ref()?.to_string())))
-        .collect();
-    let can = |cell: &plan::Cell| !lacks.contains_key(&cell.id);
-    let testable = match &plan.claim.form {
-        Form::Compare(compare) => compare
-            .pairs(&plan.cells)
-            .iter()
-            .any(|(of, against)| can(of) && can(against)),
-        Form::Metric(_) => true,
-        _ => plan.cells.iter().any(can),
-    };
-    match lacks.values().next() {
-        Some(why) if !testable => Err(why.clone()),
-        _ => host::premise_lacking(plan, facts).map_or(Ok(lacks), Err),
+        self.here
+            .whole
+            .as_ref()
+            .map_or(self.plan.budget_nanos, |_| 0)
     }
 }
 
@@ -113,9 +92,9 @@ pub fn run(suite: &SuiteJob<'_>) -> Result<Suite, RunError> {
     results.claims = suite
         .claims
         .iter()
-        .map(|claim| match &claim.lacking {
-            Err(why) => ClaimResult::untested(&claim.plan, why.clone()),
-            Ok(_) => ClaimResult::not_begun(&claim.plan),
+        .map(|claim| match &claim.here.whole {
+            Some(why) => ClaimResult::untested(&claim.plan, why.to_string()),
+            None => ClaimResult::not_begun(&claim.plan),
         })
         .collect();
     // A suite that is killed has been interrupted, and says so.
@@ -126,10 +105,10 @@ pub fn run(suite: &SuiteJob<'_>) -> Result<Suite, RunError> {
         if suite.stop.load(Ordering::Relaxed) {
             break;
         }
-        if let Ok(lacking) = &claim.lacking {
+        if claim.here.whole.is_none() {
             suite.say(index + 1, claim, left);
             left -= claim.plan.budget_nanos;
-            let result = one(suite, claim, lacking.clone())?;
+            let result = one(suite, claim)?;
             suite.told(&result);
             results.claims[index] = result;
             write(suite.dir, &results)?;
@@ -141,17 +120,13 @@ pub fn run(suite: &SuiteJob<'_>) -> Result<Suite, RunError> {
 }
 
 /// Tests one claim.
-fn one(
-    suite: &SuiteJob<'_>,
-    claim: &Claim,
-    not_testable: BTreeMap<u32, String>,
-) -> Result<ClaimResult, RunError> {
+fn one(suite: &SuiteJob<'_>, claim: &Claim) -> Result<ClaimResult, RunError> {
     let start = Instant::now();
     let id = claim.plan.scenario.as_str();
     let results = measure(
         Job {
             plan: &claim.plan,
-            not_testable,
+            here: claim.here.clone(),
             dir: &suite.dir.join(id),
             command: suite.command.clone(),
             stop: suite.stop,
@@ -186,7 +161,7 @@ impl SuiteJob<'_> {
     fn say(&self, number: usize, claim: &Claim, left_nanos: u64) {
         if self.talk != Talk::Quiet {
             let time = |nanos| vtax_reports::verdict::words::duration(Duration::from_nanos(nanos));
-            anstream::eprintln!(
+            say!(
                 "[{number}/{}] {}: up to {}; the whole suite ends within {}",
                 self.claims.len(),
                 claim.plan.scenario,
@@ -201,7 +176,7 @@ impl SuiteJob<'_> {
         if self.talk != Talk::Quiet && result.evidence.is_some() {
             let outcome = vtax_reports::export::figures::Outcome::of_verdict(result.whole.verdict);
             let figure = result.whole.figure().unwrap_or_default();
-            anstream::eprintln!("      {} {} {figure}", outcome.sign(), outcome.word());
+            say!("      {} {} {figure}", outcome.sign(), outcome.word());
         }
     }
 }

@@ -33,7 +33,8 @@ pub struct Line {
     pub verdict: Verdict,
     /// The figure with its interval; `None` where nothing was measured.
     pub finding: Option<Finding>,
-    /// The verdict in a sentence: what decided it, or what is missing.
+    /// The verdict in a sentence: what decided it, or what is missing. In JSON `reason`, and by its older name.
+    #[serde(flatten, with = "crate::result::told")]
     pub sentence: String,
 }
 

@@ -271,6 +271,45 @@ pub struct SettingEffect {
     pub reference_cell: u32,
 }
 
+/// A verdict's reason in JSON: under the one name that it has in all objects, and beside it under the name that it had in
+/// headlines and claims before.
+pub(crate) mod told {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize)]
+    struct Both<'a> {
+        reason: &'a str,
+        sentence: &'a str,
+    }
+
+    #[derive(Deserialize)]
+    struct Either {
+        reason: Option<String>,
+        sentence: Option<String>,
+    }
+
+    #[allow(clippy::ptr_arg, reason = "serde hands over the field's own type")]
+    pub(crate) fn serialize<S: Serializer>(
+        text: &String,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        Both {
+            reason: text,
+            sentence: text,
+        }
+        .serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<String, D::Error> {
+        let Either { reason, sentence } = Either::deserialize(deserializer)?;
+        reason
+            .or(sentence)
+            .ok_or_else(|| serde::de::Error::missing_field("reason"))
+    }
+}
+
 /// The run in one sentence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Headline {
@@ -286,8 +325,9 @@ pub struct Headline {
     pub finding: Option<Finding>,
     /// The verdict on it.
     pub verdict: Verdict,
-    /// The sentence, such as "A bare guest in ring 3 under vtax's own VMM runs CPU-bound work at 99.6 % of native [99.2, 100.0]:
-    /// the 97 % claim holds."
+    /// The verdict in a sentence, such as "A bare guest in ring 3 under vtax's own VMM runs CPU-bound work at 99.6 % of native
+    /// [99.2, 100.0]: the 97 % claim holds." In JSON it is called `reason`, as it is for cells, and by its older name.
+    #[serde(flatten, with = "told")]
     pub sentence: String,
     /// What a reader of the sentence must know besides, a sentence each.
     #[serde(default)]
@@ -318,8 +358,17 @@ pub struct Results {
     pub host: HostFingerprint,
     /// SHA-256 of the guest image that both sides executed.
     pub payload_sha256: String,
-    /// Whether the run was cut short.
+    /// Whether the run was cut short: by the user, or killed.
     pub interrupted: bool,
+    /// Version of vtax that measured; empty in results of versions that did not say.
+    #[serde(default)]
+    pub vtax_version: String,
+    /// When the run started, RFC 3339, UTC; empty likewise.
+    #[serde(default)]
+    pub started: String,
+    /// When it ended, RFC 3339, UTC; `None` where it was killed, or in results of versions that did not say.
+    #[serde(default)]
+    pub finished: Option<String>,
     /// The run in one sentence.
     pub headline: Headline,
     /// The same for single workloads, where the claim asks for it.

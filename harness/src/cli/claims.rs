@@ -10,14 +10,15 @@ use clap::Args;
 use vtax_reports::claims::{Suite, confidence};
 use vtax_reports::export::terminal;
 use vtax_reports::store::REPORT_FILE;
-use vtax_scenarios::{Loaded, Overrides, claims, explain, explain_claim};
+use vtax_scenarios::{Loaded, Overrides, budget_warning, claims, explain, explain_claim};
 
 use super::exit::{self, Failure};
-use super::output::width;
+use super::output::{OutputArgs, prose, width};
 use super::run::{alone_on_a_tidy_host, default_dir, duration, stop_on_signals};
-use super::source;
+use super::{place, source};
 use crate::claims::{Claim, SuiteJob, run as test};
 use crate::progress::Talk;
+use crate::say::{self, say};
 
 #[derive(Debug, Args)]
 pub struct ClaimsArgs {
@@ -25,10 +26,10 @@ pub struct ClaimsArgs {
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// List the claims that ship, and test none.
-    #[arg(long, conflicts_with_all = ["ids", "explain"])]
+    #[arg(long, conflicts_with_all = ["ids", "explain", "json"])]
     list: bool,
     /// Say how this claim is decided, and why by that threshold; test none.
-    #[arg(long, value_name = "ID", conflicts_with = "ids")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["ids", "json"])]
     explain: Option<String>,
     /// Directory to make for the suite; each claim gets its run directory below it.
     #[arg(long, value_name = "DIR")]
@@ -39,9 +40,8 @@ pub struct ClaimsArgs {
     /// Wall-clock budget of the whole suite such as `5min`, in place of the claims' own, which then shrink or grow alike.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     budget: Option<u64>,
-    /// Print the results as one JSON object instead of the table.
-    #[arg(long, conflicts_with_all = ["list", "explain"])]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 pub fn run(args: &ClaimsArgs, talk: Talk) -> Result<ExitCode, Failure> {
@@ -54,16 +54,19 @@ pub fn run(args: &ClaimsArgs, talk: Talk) -> Result<ExitCode, Failure> {
         if plan.verdicts() > 0 {
             text += &format!("\n{}", explain(&plan));
         }
-        write!(anstream::stdout(), "{text}").context("writing to stdout")?;
+        write!(say::stdout(), "{text}").context("writing to stdout")?;
         return Ok(ExitCode::SUCCESS);
     }
+    args.output.can_be_written()?;
     let claims = claims_to_test(args)?;
-    let stop = stop_on_signals()?;
-    let _alone = alone_on_a_tidy_host(talk)?;
     let dir = match &args.out {
         Some(dir) => dir.clone(),
         None => default_dir("claims")?,
     };
+    place::can_hold_files(&dir)?;
+    tell_short_budgets(&claims, talk);
+    let stop = stop_on_signals()?;
+    let _alone = alone_on_a_tidy_host(talk)?;
     let suite = test(&SuiteJob {
         claims: &claims,
         dir: &dir,
@@ -71,15 +74,25 @@ pub fn run(args: &ClaimsArgs, talk: Talk) -> Result<ExitCode, Failure> {
         stop: &stop,
         talk,
     })?;
-    show(&suite, args.json)?;
+    show(&suite, &args.output)?;
     if talk != Talk::Quiet {
-        anstream::eprintln!("report: {}", dir.join(REPORT_FILE).display());
+        say!("report: {}", dir.join(REPORT_FILE).display());
     }
     Ok(code(&suite))
 }
 
+/// Says whose budget does not suffice for the pilots.
+fn tell_short_budgets(claims: &[Claim], talk: Talk) {
+    let testable = claims.iter().filter(|claim| claim.here.whole.is_none());
+    for claim in testable.filter(|_| talk != Talk::Quiet) {
+        if let Some(warning) = budget_warning(&claim.plan, &claim.here) {
+            say!("vtax: {}: {warning}", claim.plan.scenario);
+        }
+    }
+}
+
 fn list() -> Result<ExitCode, Failure> {
-    let mut out = anstream::stdout();
+    let mut out = say::stdout();
     for claim in claims() {
         let plan = claim.load(&Overrides::default())?.plan;
         writeln!(out, "{:24} {}", claim.name, plan.claim.words).context("writing to stdout")?;
@@ -134,20 +147,18 @@ fn claims_to_test(args: &ClaimsArgs) -> Result<Vec<Claim>, Failure> {
         .collect()
 }
 
-/// The table of a suite with what may be said of it, or its JSON object.
-pub(super) fn show(suite: &Suite, json: bool) -> Result<(), Failure> {
-    let mut out = anstream::stdout();
-    let text = if json {
-        serde_json::to_string_pretty(suite).context("encoding the results")?
-    } else {
-        format!(
-            "{}\n{}\n{}",
-            terminal::claims(suite, width(), true),
-            suite.sentence(),
-            suite.promise()
-        )
-    };
-    Ok(writeln!(out, "{text}").context("writing to stdout")?)
+/// The table of a suite with what may be said of it, or what was asked for in its place.
+pub(super) fn show(suite: &Suite, output: &OutputArgs) -> Result<(), Failure> {
+    if output.write(|format, sink| format.write_claims(suite, sink))? {
+        return Ok(());
+    }
+    let text = format!(
+        "{}\n{}\n{}",
+        terminal::claims(suite, width(), true),
+        prose(&suite.sentence()),
+        prose(&suite.promise())
+    );
+    Ok(writeln!(say::stdout(), "{text}").context("writing to stdout")?)
 }
 
 /// The exit code that stands for a suite.

@@ -22,6 +22,7 @@ use crate::host::leftovers::{self, Leftover};
 use crate::host::prepared::{Audit, Prepared, Restored};
 use crate::host::root::HostRoot;
 use crate::progress::Talk;
+use crate::say::{self, say};
 
 /// Version of the JSON object.
 const SCHEMA: u32 = 1;
@@ -74,8 +75,8 @@ fn show(json: bool) -> Result<ExitCode, Failure> {
         .into_iter()
         .collect::<Result<_, _>>()
         .map_err(failed)?;
-    let mut out = anstream::stdout().lock();
     if json {
+        let mut out = std::io::stdout().lock();
         let shown = Shown {
             schema: SCHEMA,
             knobs: &facts,
@@ -105,7 +106,7 @@ fn show(json: bool) -> Result<ExitCode, Failure> {
     for leftover in &left {
         text += &format!("{}\n", told(leftover));
     }
-    write!(out, "{text}").context("writing to stdout")?;
+    write!(say::stdout(), "{text}").context("writing to stdout")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -278,12 +279,12 @@ fn restore() -> Result<ExitCode, Failure> {
 /// Lines on stdout.
 fn print(lines: &[String]) -> anyhow::Result<()> {
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    write!(anstream::stdout(), "{text}").context("writing to stdout")
+    write!(say::stdout(), "{text}").context("writing to stdout")
 }
 
 /// A line on stderr, if it takes one: the host comes first.
 fn say(text: &str) {
-    let _ = writeln!(anstream::stderr(), "vtax: {text}");
+    say!("vtax: {text}");
 }
 
 /// Before something is measured: puts back what killed runs left, and says what else there is.

@@ -2,6 +2,7 @@
 //! whole, and each repetition brings a value for every metric of its kind.
 
 mod catalogue;
+mod needs;
 mod read;
 
 use std::collections::BTreeMap;
