@@ -33,6 +33,7 @@ mod neighbour;
 mod net;
 pub mod order;
 pub mod plan;
+pub mod reference;
 pub mod scheduling;
 pub mod schema;
 pub mod settings;

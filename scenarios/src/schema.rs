@@ -144,7 +144,9 @@ pub(crate) struct GuestSpec {
     /// Default: 4k.
     #[schemars(with = "Backing")]
     pub backing: Given<Backing>,
-    /// Whether the host populates what of guest RAM the workload uses before the guest starts. Default: true.
+    /// Whether the host populates what of guest RAM the workload uses before the guest starts. Without, the host gives each
+    /// page when it is touched first, which is during the warm-up, so that what is measured then is the same. It is the same
+    /// for `mem-first-touch` too, which gives all its pages back to the host before each block. Default: true.
     #[schemars(with = "bool", example = true)]
     pub prefault: Given<bool>,
     /// Whether KSM may merge guest RAM with memory of others (`MADV_MERGEABLE`). Where KSM runs and the guest or a neighbour

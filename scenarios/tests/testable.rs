@@ -46,7 +46,7 @@ fn all_that_a_cell_lacks_is_told_in_one_voice() {
 
 #[test]
 fn a_comparison_needs_both_of_a_pair() {
-    let matrix = "[[workload]]\nname = \"mem-latency\"\n[matrix]\n\"guest.backing\" = [\"4k\", \"2M\", \"thp\"]\n";
+    let matrix = "[[workload]]\nname = \"mem-latency\"\nparams = { size = \"1MiB\" }\n[matrix]\n\"guest.backing\" = [\"4k\", \"2M\", \"thp\"]\n";
     let compare = |against: &str| {
         format!(
             "[claim]\ncompare = {{ of = {{ \"guest.backing\" = \"thp\" }}, against = {{ \"guest.backing\" = \"{against}\" }}, \
@@ -65,7 +65,9 @@ fn a_comparison_needs_both_of_a_pair() {
 #[test]
 fn a_claim_needs_one_of_the_cells_that_decide_it() {
     let text = |claim: &str| {
-        format!("{claim}\n[[workload]]\nname = \"cpu-aes\"\n[[workload]]\nname = \"mem-latency\"\n")
+        format!(
+            "{claim}\n[[workload]]\nname = \"cpu-aes\"\n[[workload]]\nname = \"mem-latency\"\nparams = {{ size = \"1MiB\" }}\n"
+        )
     };
     let without_aes = HostFacts {
         features: 0,

@@ -15,7 +15,7 @@ use vtax_scenarios::{Loaded, Overrides, budget_warning, claims, explain, explain
 use super::exit::{self, Failure};
 use super::output::{OutputArgs, prose, width};
 use super::run::{alone_on_a_tidy_host, default_dir, duration, stop_on_signals};
-use super::{place, source};
+use super::{names, place, source};
 use crate::claims::{Claim, SuiteJob, run as test};
 use crate::progress::Talk;
 use crate::say::{self, say};
@@ -23,13 +23,23 @@ use crate::say::{self, say};
 #[derive(Debug, Args)]
 pub struct ClaimsArgs {
     /// Claims by their names, or scenario files of yours; by default all claims that ship.
-    #[arg(value_name = "ID")]
+    #[arg(
+        value_name = "ID",
+        value_parser = names::published_claims(),
+        hide_possible_values = true
+    )]
     ids: Vec<String>,
     /// List the claims that ship, and test none.
     #[arg(long, conflicts_with_all = ["ids", "explain", "json"])]
     list: bool,
     /// Say how this claim is decided, and why by that threshold; test none.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["ids", "json"])]
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with_all = ["ids", "json"],
+        value_parser = names::published_claims(),
+        hide_possible_values = true
+    )]
     explain: Option<String>,
     /// Directory to make for the suite; each claim gets its run directory below it.
     #[arg(long, value_name = "DIR")]

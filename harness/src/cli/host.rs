@@ -13,7 +13,7 @@ use vtax_scenarios::plan::{HostSettings, Knob, KnobFact, Plan};
 
 use super::exit::{self, Failure};
 use super::run::alone;
-use super::source;
+use super::{names, source};
 use crate::host::affinity::allowed_cpus;
 use crate::host::cgroups::Cgroups;
 use crate::host::journal::{Journal, JournalError, Origin};
@@ -38,6 +38,7 @@ pub enum HostCommand {
     /// Set the host as the `[host]` table of a scenario says, and leave it so until `vtax host restore`.
     Apply {
         /// A file, or the name of a shipped scenario.
+        #[arg(value_parser = names::scenarios(), hide_possible_values = true)]
         scenario: String,
     },
     /// Put back all that vtax has changed on this host, and remove what it has left.

@@ -18,7 +18,7 @@ use super::difference;
 use super::exit::{self, Failure};
 use super::judged::Judged;
 use super::output::OutputArgs;
-use super::{place, source};
+use super::{names, place, source};
 use crate::host::exclusive::Exclusive;
 use crate::host::journal::state_directory;
 use crate::host::root::HostRoot;
@@ -30,7 +30,12 @@ use crate::say::{self, say};
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Scenario files, or names of shipped scenarios (`vtax scenario list`).
-    #[arg(value_name = "SCENARIO", default_value = "quick")]
+    #[arg(
+        value_name = "SCENARIO",
+        default_value = "quick",
+        value_parser = names::scenarios(),
+        hide_possible_values = true
+    )]
     scenarios: Vec<String>,
     /// Run directory to make; with several scenarios, the folder that gets one for each.
     #[arg(long, value_name = "DIR")]

@@ -10,7 +10,7 @@ use vtax_scenarios::{Overrides, explain, json_schema, list, shipped};
 
 use super::exit::{self, Failure};
 use super::judged::Judged;
-use super::source;
+use super::{names, source};
 use crate::say::{self, say};
 
 #[derive(Debug, Subcommand)]
@@ -18,19 +18,32 @@ pub enum ScenarioCommand {
     /// Look for errors in scenario files, and for what this host lacks to run them.
     Check {
         /// Files, or names of shipped scenarios.
-        #[arg(required = true, value_name = "SCENARIO")]
+        #[arg(
+            required = true,
+            value_name = "SCENARIO",
+            value_parser = names::scenarios(),
+            hide_possible_values = true
+        )]
         scenarios: Vec<String>,
     },
     /// Say what would be measured, in which order and how long it would take.
     Explain {
         /// A file, or the name of a shipped scenario.
-        #[arg(default_value = "quick")]
+        #[arg(
+            default_value = "quick",
+            value_parser = names::scenarios(),
+            hide_possible_values = true
+        )]
         scenario: String,
     },
     /// List the shipped scenarios, or print one to copy and edit.
     List {
         /// Print this one's text.
-        #[arg(value_name = "NAME")]
+        #[arg(
+            value_name = "NAME",
+            value_parser = names::scenarios(),
+            hide_possible_values = true
+        )]
         name: Option<String>,
     },
     /// Print the JSON schema of scenario files, for editors.

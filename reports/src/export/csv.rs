@@ -8,7 +8,7 @@ use crate::ledger::Ledger;
 use crate::result::{CellResult, Direction, Interval, Results, SideSummary};
 use crate::stats::stalls::Stalls;
 
-const COLUMNS: [&str; 59] = [
+pub(crate) const COLUMNS: [&str; 59] = [
     "id",
     "scenario",
     "label",
@@ -88,7 +88,7 @@ pub(super) fn rows(results: &Results) -> Result<Vec<u8>, ExportError> {
 }
 
 /// Columns of a suite of claims.
-const CLAIM_COLUMNS: [&str; 10] = [
+pub(crate) const CLAIM_COLUMNS: [&str; 10] = [
     "id",
     "part",
     "words",

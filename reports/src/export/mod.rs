@@ -7,7 +7,7 @@
 //!
 //! A ratio is always performance: guest as a share of native, 1.0 is no loss, whatever the unit's direction.
 
-mod csv;
+pub(crate) mod csv;
 pub mod figures;
 mod junit;
 mod markdown;

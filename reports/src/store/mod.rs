@@ -14,13 +14,13 @@
 //! appended to, and a torn last line is dropped and said so in [`Run::notes`]. Only a run that goes on (`--resume`) takes
 //! something out of logs: [`cut`] replaces each as a whole by what it keeps of it, and removes `trials.csv`.
 
-mod counters;
+pub(crate) mod counters;
 mod events;
 mod latency;
 mod reader;
 mod resume;
-mod samples;
-mod trials;
+pub(crate) mod samples;
+pub(crate) mod trials;
 mod writer;
 
 use std::io;

@@ -9,7 +9,7 @@ use crate::record::{Marks, Sample};
 
 /// The columns. `inner_nanos` is `ticks` in nanoseconds, for readers other than vtax. Runs before there were run-ins have
 /// not the last.
-const COLUMNS: [&str; 14] = [
+pub(crate) const COLUMNS: [&str; 14] = [
     "cell",
     "boot",
     "round",
