@@ -16,8 +16,9 @@ use super::exit::{self, Failure};
 use super::output::{OutputArgs, prose, width};
 use super::run::{alone_on_a_tidy_host, default_dir, duration, stop_on_signals};
 use super::{names, place, source};
-use crate::claims::{Claim, SuiteJob, run as test};
+use crate::claims::{Claim, SuiteJob, go_on, run as test, unfinished};
 use crate::progress::Talk;
+use crate::run::RunError;
 use crate::say::{self, say};
 
 #[derive(Debug, Args)]
@@ -44,6 +45,14 @@ pub struct ClaimsArgs {
     /// Directory to make for the suite; each claim gets its run directory below it.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Go on with a suite that was killed or interrupted: claims that were tested are not tested again, and all is as it was
+    /// planned.
+    #[arg(
+        long,
+        value_name = "SUITE_DIR",
+        conflicts_with_all = ["ids", "out", "seed", "budget", "list", "explain"]
+    )]
+    resume: Option<PathBuf>,
     /// Seed of every random choice, in place of the scenarios'.
     #[arg(long)]
     seed: Option<u64>,
@@ -68,22 +77,42 @@ pub fn run(args: &ClaimsArgs, talk: Talk) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     args.output.can_be_written()?;
-    let claims = claims_to_test(args)?;
-    let dir = match &args.out {
-        Some(dir) => dir.clone(),
-        None => default_dir("claims")?,
+    let (claims, begun, dir) = match &args.resume {
+        Some(dir) => {
+            let (claims, begun) = unfinished(dir, &source::facts()).map_err(RunError::from)?;
+            if !begun.interrupted {
+                say!(
+                    "vtax: {} holds a finished suite: there is nothing to do (`vtax report` shows it)",
+                    dir.display()
+                );
+                return Ok(ExitCode::SUCCESS);
+            }
+            (claims, Some(begun), dir.clone())
+        }
+        None => {
+            let claims = claims_to_test(args)?;
+            let dir = match &args.out {
+                Some(dir) => dir.clone(),
+                None => default_dir("claims")?,
+            };
+            place::can_hold_files(&dir)?;
+            tell_short_budgets(&claims, talk);
+            (claims, None, dir)
+        }
     };
-    place::can_hold_files(&dir)?;
-    tell_short_budgets(&claims, talk);
     let stop = stop_on_signals()?;
     let _alone = alone_on_a_tidy_host(talk)?;
-    let suite = test(&SuiteJob {
+    let job = SuiteJob {
         claims: &claims,
         dir: &dir,
         command: std::env::args().collect(),
         stop: &stop,
         talk,
-    })?;
+    };
+    let suite = match begun {
+        Some(begun) => go_on(&job, begun)?,
+        None => test(&job)?,
+    };
     show(&suite, &args.output)?;
     if talk != Talk::Quiet {
         say!("report: {}", dir.join(REPORT_FILE).display());

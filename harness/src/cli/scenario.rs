@@ -36,7 +36,8 @@ pub enum ScenarioCommand {
         )]
         scenario: String,
     },
-    /// List the shipped scenarios, or print one to copy and edit.
+    /// List the shipped scenarios, or print one to copy and edit. Its first line names the schema that editors complete by:
+    /// `vtax scenario schema > scenario.schema.json` puts it beside your copy.
     List {
         /// Print this one's text.
         #[arg(
@@ -80,6 +81,11 @@ pub fn run(command: &ScenarioCommand) -> Result<ExitCode, Failure> {
             })?;
             // A file to be: its bytes, whatever the locale.
             write!(std::io::stdout(), "{}", scenario.text).context("writing to stdout")?;
+            if scenario.text.starts_with("#:schema") {
+                say!(
+                    "vtax: for completion in editors, beside your copy: vtax scenario schema > scenario.schema.json"
+                );
+            }
         }
         ScenarioCommand::Schema => {
             writeln!(out, "{}", json_schema().trim_end()).context("writing to stdout")?;

@@ -32,8 +32,7 @@ use crate::record::Side;
 
 pub use events::{Event, EventLog};
 pub use latency::LatencyLog;
-pub(crate) use reader::versioned;
-pub use reader::{Run, read, read_record};
+pub use reader::{Run, read, read_record, versioned};
 pub use resume::{cut, events};
 pub use writer::{Writer, replace_file, replace_json};
 
@@ -51,6 +50,8 @@ pub const EVENTS_FILE: &str = "events.jsonl";
 pub const RESULTS_FILE: &str = "results.json";
 /// What a suite of claims came to, in the directory above their runs.
 pub const CLAIMS_FILE: &str = "claims.json";
+/// The plans of a suite of claims, by which it goes on after it was killed.
+pub const PLANS_FILE: &str = "plans.json";
 /// The report for people.
 pub const REPORT_FILE: &str = "report.html";
 
