@@ -144,6 +144,7 @@ impl Testability {
             let can = all - lacking;
             (all > 0).then(|| match lacking {
                 0 if all == 1 => format!("its {what} can be measured here"),
+                0 if all == 2 => format!("both {what}s can be measured here"),
                 0 => format!("all {all} {what}s can be measured here"),
                 _ => format!("{can} of {all} {what}{plural} can be measured here"),
             })
