@@ -5,31 +5,41 @@
 //! [untestable claim, why] ──────────────────────────┴─► Suite ──► claims.json, report.html
 //! ```
 //!
-//! Both files are written anew after every claim, so that a suite that is killed has lost nothing but the claim under way.
+//! Both files are written anew after every claim. A suite that is killed goes on by `plans.json`, which is written first, and by
+//! what its runs have finished.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use vtax_reports::claims::{ClaimResult, Suite};
+use vtax_reports::estimate::whole;
 use vtax_reports::html::{HtmlError, claims::render};
-use vtax_reports::store::{CLAIMS_FILE, REPORT_FILE, StoreError, replace_file, replace_json};
-use vtax_scenarios::plan::{Form, HostFacts, Plan};
-use vtax_scenarios::{host, plan};
+use vtax_reports::record::SCHEMA;
+use vtax_reports::result::Verdict;
+use vtax_reports::store::{
+    CLAIMS_FILE, PLANS_FILE, RECORD_FILE, REPORT_FILE, StoreError, read, replace_file,
+    replace_json, versioned,
+};
+use vtax_reports::suite::read as read_suite;
+use vtax_scenarios::plan::{HostFacts, Plan};
+use vtax_scenarios::{NotTestable, Testability};
 
 use crate::host::fingerprint::fingerprint;
 use crate::host::root::HostRoot;
 use crate::progress::{Progress, Talk};
+use crate::resume::{ResumeError, Unfinished, same_program_and_host};
 use crate::run::{Job, RunError, run as measure};
+use crate::say::say;
 
 /// A claim, and whether this host can test it.
 #[derive(Debug)]
 pub struct Claim {
     /// Its scenario, resolved.
     pub plan: Plan,
-    /// Cells that this host cannot run; or why it cannot test the claim at all.
-    pub lacking: Result<BTreeMap<u32, String>, String>,
+    /// What this host lacks for it.
+    pub here: Testability,
 }
 
 impl Claim {
@@ -37,45 +47,32 @@ impl Claim {
     #[must_use]
     pub fn new(plan: Plan, facts: &HostFacts) -> Self {
         let plan = plan.settled(facts);
-        let lacking = lacking(&plan, facts);
-        Self { plan, lacking }
+        let here = Testability::of(&plan, facts);
+        Self { plan, here }
     }
 
     /// How many intervals it adds to the suite's.
     #[must_use]
     pub fn intervals(&self) -> usize {
-        self.lacking.as_ref().map_or(0, |_| self.plan.verdicts())
+        self.here.whole.as_ref().map_or(self.plan.verdicts(), |_| 0)
     }
 
     /// What it takes at most.
     #[must_use]
     pub fn budget_nanos(&self) -> u64 {
-        self.lacking.as_ref().map_or(0, |_| self.plan.budget_nanos)
+        self.here
+            .whole
+            .as_ref()
+            .map_or(self.plan.budget_nanos, |_| 0)
     }
 }
 
-fn lacking(plan: &Plan, facts: &HostFacts) -> Result<BTreeMap<u32, String>, String> {
-    if let Form::NotTestable(why) = &plan.claim.form {
-        return Err(why.clone());
-    }
-    let lacks = host::check(plan, facts);
-    let lacks: BTreeMap<u32, String> = (0..)
-        .zip(&lacks)
-        .filter_map(|(cell, lack)| Some((cell, lack.as_ref()?.to_string())))
-        .collect();
-    let can = |cell: &plan::Cell| !lacks.contains_key(&cell.id);
-    let testable = match &plan.claim.form {
-        Form::Compare(compare) => compare
-            .pairs(&plan.cells)
-            .iter()
-            .any(|(of, against)| can(of) && can(against)),
-        Form::Metric(_) => true,
-        _ => plan.cells.iter().any(can),
-    };
-    match lacks.values().next() {
-        Some(why) if !testable => Err(why.clone()),
-        _ => host::premise_lacking(plan, facts).map_or(Ok(lacks), Err),
-    }
+/// `plans.json`: what a suite is to test.
+#[derive(Serialize, Deserialize)]
+struct Plans {
+    schema: u32,
+    /// In the order of the claims in `claims.json`.
+    plans: Vec<Plan>,
 }
 
 /// What to test and where to put it.
@@ -113,11 +110,67 @@ pub fn run(suite: &SuiteJob<'_>) -> Result<Suite, RunError> {
     results.claims = suite
         .claims
         .iter()
-        .map(|claim| match &claim.lacking {
-            Err(why) => ClaimResult::untested(&claim.plan, why.clone()),
-            Ok(_) => ClaimResult::not_begun(&claim.plan),
+        .map(|claim| match &claim.here.whole {
+            Some(why) => ClaimResult::untested(&claim.plan, why.to_string()),
+            None => ClaimResult::not_begun(&claim.plan),
         })
         .collect();
+    let plans = suite.claims.iter().map(|it| it.plan.clone()).collect();
+    let plans = Plans {
+        schema: SCHEMA,
+        plans,
+    };
+    replace_json(&suite.dir.join(PLANS_FILE), &plans)?;
+    finish(suite, results)
+}
+
+/// Reads the claims of a suite that was killed or interrupted, to go on with them by [`go_on`]. What this host could not test
+/// when the suite began stays untested, since the number of intervals was settled then.
+///
+/// # Errors
+/// There is no suite, another vtax began it, or this host is not as it was.
+pub fn unfinished(dir: &Path, facts: &HostFacts) -> Result<(Vec<Claim>, Suite), ResumeError> {
+    let suite = read_suite(dir)?.suite;
+    let Plans { plans, .. } = versioned(&dir.join(PLANS_FILE))?;
+    same_program_and_host(dir, &suite.vtax_version, &suite.host)?;
+    let claims = plans.into_iter().zip(&suite.claims).map(|(plan, result)| {
+        let line = &result.whole;
+        let untested = line.verdict == Verdict::NotTestable && result.evidence.is_none();
+        let here = match untested {
+            true => Testability {
+                whole: Some(NotTestable {
+                    reason: line.sentence.clone(),
+                    remedy: String::new(),
+                }),
+                ..Testability::default()
+            },
+            false => Testability::of(&plan, facts),
+        };
+        Claim { plan, here }
+    });
+    Ok((claims.collect(), suite))
+}
+
+/// Goes on with a suite: claims whose runs are finished are kept, one that was cut short goes on, the others are tested.
+///
+/// # Errors
+/// As [`run`].
+pub fn go_on(suite: &SuiteJob<'_>, mut results: Suite) -> Result<Suite, RunError> {
+    for (claim, result) in suite.claims.iter().zip(&mut results.claims) {
+        if let Some(why) = claim
+            .here
+            .whole
+            .as_ref()
+            .filter(|_| result.evidence.is_none())
+        {
+            *result = ClaimResult::untested(&claim.plan, why.to_string());
+        }
+    }
+    finish(suite, results)
+}
+
+/// Tests the claims that are left, and writes the suite down after each.
+fn finish(suite: &SuiteJob<'_>, mut results: Suite) -> Result<Suite, RunError> {
     // A suite that is killed has been interrupted, and says so.
     results.interrupted = true;
     write(suite.dir, &results)?;
@@ -126,10 +179,10 @@ pub fn run(suite: &SuiteJob<'_>) -> Result<Suite, RunError> {
         if suite.stop.load(Ordering::Relaxed) {
             break;
         }
-        if let Ok(lacking) = &claim.lacking {
+        if claim.here.whole.is_none() {
             suite.say(index + 1, claim, left);
             left -= claim.plan.budget_nanos;
-            let result = one(suite, claim, lacking.clone())?;
+            let result = one(suite, claim, results.claims[index].seconds)?;
             suite.told(&result);
             results.claims[index] = result;
             write(suite.dir, &results)?;
@@ -140,26 +193,37 @@ pub fn run(suite: &SuiteJob<'_>) -> Result<Suite, RunError> {
     Ok(results)
 }
 
-/// Tests one claim.
-fn one(
-    suite: &SuiteJob<'_>,
-    claim: &Claim,
-    not_testable: BTreeMap<u32, String>,
-) -> Result<ClaimResult, RunError> {
+/// Tests one claim, or what is left of it; `before` are the seconds that it took already.
+fn one(suite: &SuiteJob<'_>, claim: &Claim, before: f64) -> Result<ClaimResult, RunError> {
     let start = Instant::now();
     let id = claim.plan.scenario.as_str();
+    let dir = suite.dir.join(id);
+    let unfinished = match dir.join(RECORD_FILE).exists() {
+        false => None,
+        true => match Unfinished::find(&dir, None)? {
+            Some(unfinished) => Some(unfinished),
+            None => {
+                let results = whole(&read(&dir)?);
+                return Ok(ClaimResult::measured(&claim.plan, &results, id, before));
+            }
+        },
+    };
+    let plan = match &unfinished {
+        Some(unfinished) => unfinished.record().plan.clone(),
+        None => claim.plan.clone(),
+    };
     let results = measure(
         Job {
-            plan: &claim.plan,
-            not_testable,
-            dir: &suite.dir.join(id),
+            plan: &plan,
+            here: claim.here.clone(),
+            dir: &dir,
             command: suite.command.clone(),
             stop: suite.stop,
-            unfinished: None,
+            unfinished,
         },
         &Progress::new(suite.talk),
     )?;
-    let seconds = start.elapsed().as_secs_f64();
+    let seconds = before + start.elapsed().as_secs_f64();
     Ok(ClaimResult::measured(&claim.plan, &results, id, seconds))
 }
 
@@ -186,7 +250,7 @@ impl SuiteJob<'_> {
     fn say(&self, number: usize, claim: &Claim, left_nanos: u64) {
         if self.talk != Talk::Quiet {
             let time = |nanos| vtax_reports::verdict::words::duration(Duration::from_nanos(nanos));
-            anstream::eprintln!(
+            say!(
                 "[{number}/{}] {}: up to {}; the whole suite ends within {}",
                 self.claims.len(),
                 claim.plan.scenario,
@@ -201,7 +265,7 @@ impl SuiteJob<'_> {
         if self.talk != Talk::Quiet && result.evidence.is_some() {
             let outcome = vtax_reports::export::figures::Outcome::of_verdict(result.whole.verdict);
             let figure = result.whole.figure().unwrap_or_default();
-            anstream::eprintln!("      {} {} {figure}", outcome.sign(), outcome.word());
+            say!("      {} {} {figure}", outcome.sign(), outcome.word());
         }
     }
 }

@@ -122,27 +122,10 @@ impl Unfinished {
         if record.finished.is_some() && !record.interrupted {
             return Ok(None);
         }
-        let program = |what, theirs: &str, ours: &str| ResumeError::Program {
-            dir: dir.to_owned(),
-            what,
-            theirs: theirs.to_owned(),
-            ours: ours.to_owned(),
-        };
-        let ours = env!("CARGO_PKG_VERSION");
-        if record.vtax_version != ours {
-            return Err(program("vtax", &record.vtax_version, ours));
-        }
-        let image = Image::embedded()?;
-        let sha256 = image.sha256();
+        same_program_and_host(dir, &record.vtax_version, &record.host)?;
+        let sha256 = Image::embedded()?.sha256();
         if record.payload_sha256 != sha256 {
-            return Err(program("image", &record.payload_sha256, &sha256));
-        }
-        let differences = differences(&record.host, &fingerprint(&HostRoot::default()));
-        if !differences.is_empty() {
-            return Err(ResumeError::Host {
-                dir: dir.to_owned(),
-                differences: differences.join(", "),
-            });
+            return Err(other_program(dir, "image", &record.payload_sha256, &sha256));
         }
         if let Some(asked) = budget_nanos {
             let planned = record.plan.budget_nanos;
@@ -214,6 +197,38 @@ impl Unfinished {
             }
         }
         Ok((Notebook::resume(job.dir, at_nanos, run)?, campaign))
+    }
+}
+
+/// Whether `dir` was begun by this version of vtax, on this host as it is now.
+///
+/// # Errors
+/// [`ResumeError::Program`] or [`ResumeError::Host`], with what differs.
+pub fn same_program_and_host(
+    dir: &Path,
+    version: &str,
+    host: &HostFingerprint,
+) -> Result<(), ResumeError> {
+    let ours = env!("CARGO_PKG_VERSION");
+    if version != ours {
+        return Err(other_program(dir, "vtax", version, ours));
+    }
+    let differences = differences(host, &fingerprint(&HostRoot::default()));
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(ResumeError::Host {
+        dir: dir.to_owned(),
+        differences: differences.join(", "),
+    })
+}
+
+fn other_program(dir: &Path, what: &'static str, theirs: &str, ours: &str) -> ResumeError {
+    ResumeError::Program {
+        dir: dir.to_owned(),
+        what,
+        theirs: theirs.to_owned(),
+        ours: ours.to_owned(),
     }
 }
 

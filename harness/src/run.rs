@@ -10,18 +10,19 @@ use vtax_reports::record::{NotMeasured, RunRecord, SCHEMA};
 use vtax_reports::result::Results;
 use vtax_reports::store::StoreError;
 use vtax_reports::verdict::words;
+use vtax_scenarios::Testability;
 use vtax_scenarios::plan::{Cell, Neighbour, Plan};
 
 use crate::campaign::Campaign;
 use crate::costs::{self, Prices};
 use crate::disks::Disks;
 use crate::experiments;
-use crate::guest::embedded::devices::DeviceError;
 use crate::host::fingerprint::fingerprint;
 use crate::host::journal::{Journal, JournalError, Origin};
 use crate::host::ksm;
 use crate::host::prepared::{Audit, KnobError, Prepared};
 use crate::host::root::HostRoot;
+use crate::lack::Lack as _;
 use crate::measure::BootError;
 use crate::measure::boot::{Baseline, Outcome, Spec, boot};
 use crate::measure::plant::Planted;
@@ -59,8 +60,8 @@ pub enum RunError {
 pub struct Job<'a> {
     /// What to measure.
     pub plan: &'a Plan,
-    /// Cells that this host cannot run, and why.
-    pub not_testable: BTreeMap<u32, String>,
+    /// What this host lacks for some of it.
+    pub here: Testability,
     /// The run directory; must not hold a run yet.
     pub dir: &'a Path,
     /// The command line, for the record.
@@ -209,8 +210,7 @@ impl<'a> Session<'a> {
             Err(KnobError::Audit(error)) => Err(error.into()),
             Err(error) => {
                 let (number, _) = self.campaign.next(cell);
-                let why = NotMeasured::NotTestable(error.to_string());
-                self.give_up(cell, number, &error, why)?;
+                self.give_up(cell, number, &error, error.not_measured())?;
                 Ok(false)
             }
         }
@@ -249,7 +249,7 @@ impl<'a> Session<'a> {
                 self.notebook.keep(samples, counters);
                 Ok(())
             }
-            Err(error) => self.give_up(cell, number, &error, why(&error)),
+            Err(error) => self.give_up(cell, number, &error, error.not_measured()),
         }
     }
 
@@ -309,25 +309,6 @@ fn unmerged(cell: &Cell, told: &[Told], stop: &AtomicBool) -> bool {
         && !stop.load(Ordering::Relaxed)
 }
 
-/// A host that has no memory or CPU for the cell cannot test it; anything else is a failure.
-fn why(error: &BootError) -> NotMeasured {
-    match error {
-        BootError::Ram(_)
-        | BootError::Affinity(_)
-        | BootError::Scheduling(_)
-        | BootError::OtherTsc
-        | BootError::Ksm(_)
-        | BootError::NothingMerged
-        | BootError::Disk(_)
-        | BootError::Network(_)
-        | BootError::Device(DeviceError::Vhost(_)) => NotMeasured::NotTestable(error.to_string()),
-        BootError::Neighbour(crowd) if crowd.is_lack() => {
-            NotMeasured::NotTestable(error.to_string())
-        }
-        _ => NotMeasured::Failed(error.to_string()),
-    }
-}
-
 /// All that is known before the first sample.
 fn head(rig: &Rig, job: &Job<'_>, prices: Prices) -> RunRecord {
     RunRecord {
@@ -344,14 +325,17 @@ fn head(rig: &Rig, job: &Job<'_>, prices: Prices) -> RunRecord {
         plan: job.plan.clone(),
         counters_unavailable: prices.counters_unavailable,
         unit_costs: prices.unit_costs,
-        not_measured: job
-            .not_testable
-            .iter()
-            .map(|(&cell, reason)| (cell, NotMeasured::NotTestable(reason.clone())))
-            .collect(),
+        not_measured: not_testable(job.here.cells_text()),
         native_disks: BTreeMap::new(),
-        experiments_not_measured: BTreeMap::new(),
+        experiments_not_measured: not_testable(job.here.experiments_text()),
         metrics_unavailable: BTreeMap::new(),
         resumed: Vec::new(),
     }
+}
+
+fn not_testable(lacks: BTreeMap<u32, String>) -> BTreeMap<u32, NotMeasured> {
+    let lacks = lacks.into_iter();
+    lacks
+        .map(|(id, why)| (id, NotMeasured::NotTestable(why)))
+        .collect()
 }

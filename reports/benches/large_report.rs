@@ -254,6 +254,7 @@ fn record(cells: u32) -> RunRecord {
             base: BTreeMap::new(),
             cells: (0..cells).map(cell).collect(),
             experiments: Vec::new(),
+            filter: None,
         },
         counters_unavailable: BTreeMap::new(),
         unit_costs: BTreeMap::new(),

@@ -8,6 +8,7 @@
 //! 95 % or more all of them hold what they should, and no verdict of the suite is wrong. m is settled before anything is
 //! measured.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vtax_scenarios::plan::{Bound, Form, Plan, Unit};
 
@@ -25,7 +26,7 @@ pub fn confidence(intervals: usize) -> f64 {
 }
 
 /// One verdict with its figure.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Line {
     /// What it is about: the claim's words, or the name of a workload.
     pub words: String,
@@ -33,12 +34,14 @@ pub struct Line {
     pub verdict: Verdict,
     /// The figure with its interval; `None` where nothing was measured.
     pub finding: Option<Finding>,
-    /// The verdict in a sentence: what decided it, or what is missing.
+    /// The verdict in a sentence: what decided it, or what is missing. In JSON `reason`, and by its older name.
+    #[serde(flatten, with = "crate::result::told")]
+    #[schemars(with = "crate::result::told::Told")]
     pub sentence: String,
 }
 
 /// What a claim came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClaimResult {
     /// Its name: the scenario's.
     pub id: String,
@@ -60,7 +63,7 @@ pub struct ClaimResult {
 }
 
 /// A suite of claims, tested together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Suite {
     /// Version of this object.
     pub schema: u32,

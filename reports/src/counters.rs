@@ -18,7 +18,9 @@ macro_rules! counters {
         /// Something that is counted around a block, on the thread that is the vCPU's and its native twin's.
         ///
         /// KVM's own counters keep their names (Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD) behind `kvm_`.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+        )]
         pub enum Counter {
             $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+
         }
@@ -26,6 +28,12 @@ macro_rules! counters {
         impl Counter {
             /// All of them, in the order of the columns of `counters.csv`.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// What it counts.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc, "\n"),+),)+ }
+            }
 
             /// Its name in files; the unit stands in it where it is no number of events.
             #[must_use]

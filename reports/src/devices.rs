@@ -4,6 +4,7 @@
 //! cells of a workload on disks ──► pairs (virtio, emulated) ──► how many times faster, how many times less CPU time
 //! ```
 
+use schemars::JsonSchema;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ const CHOICES: [&str; 2] = ["guest.disk", "guest.net-backend"];
 pub const CLAIM: f64 = 1.5;
 
 /// A paravirtual disk against an emulated one, at the same work.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
     /// The workload.
     pub workload: String,

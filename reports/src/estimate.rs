@@ -88,7 +88,6 @@ fn results(
     let nested_under = record.host.nested_under.as_deref();
     let cut_short = record.interrupted || record.finished.is_none();
     let plan = &record.plan;
-    let claims_a_share = plan.claim.form == Form::Share && !plan.asks_of_settings();
     let judgements: Vec<Judgement> = measured
         .iter()
         .zip(&digests)
@@ -99,7 +98,8 @@ fn results(
             let confidence = measured.cell.measure.confidence;
             let placements = &digest.placements;
             let judgement = placement::judged(judgement, placements, disk, claim.ratio, confidence);
-            verdict::aside(judgement, claims_a_share, measured)
+            let why = verdict::decides_nothing(plan, measured.cell);
+            verdict::aside(judgement, why, measured)
         })
         .collect();
     let compared: Vec<Compared<'_>> = record
@@ -142,7 +142,10 @@ fn results(
         scenario: record.plan.scenario.clone(),
         host: record.host.clone(),
         payload_sha256: record.payload_sha256.clone(),
-        interrupted: record.interrupted,
+        interrupted: cut_short,
+        vtax_version: record.vtax_version.clone(),
+        started: record.started.clone(),
+        finished: record.finished.clone(),
         headline,
         cells,
     }

@@ -15,6 +15,7 @@ pub mod devices;
 pub mod estimate;
 pub mod experiments;
 pub mod export;
+pub mod formats;
 pub mod html;
 pub mod ledger;
 pub mod native_disk;

@@ -1,12 +1,13 @@
 //! What the native side had where a cell's work goes to a disk: the CPUs, the way of waiting, and the device with its
 //! interrupts. Part of the record.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::record::Reading;
 
 /// How the native side waits for a request to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Waiting {
     /// It sleeps at once, and the end of the request wakes it.
@@ -35,7 +36,7 @@ impl Waiting {
 }
 
 /// What could be found, or why it could not. Never a silent nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Found<T> {
     /// What was found.
@@ -45,7 +46,7 @@ pub enum Found<T> {
 }
 
 /// An interrupt of a device, as `/proc/irq` has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Interrupt {
     /// Its number.
     pub number: u32,
@@ -58,7 +59,7 @@ pub struct Interrupt {
 }
 
 /// A block device without others below it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Device {
     /// Its name, such as `vda`.
     pub name: String,
@@ -67,7 +68,7 @@ pub struct Device {
 }
 
 /// What the native side of a cell had, and what its disk is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NativeDisk {
     /// CPUs that native blocks may run on: those of vCPUs and I/O threads together. Ascending.
     pub cpus: Vec<u32>,

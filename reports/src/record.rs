@@ -1,5 +1,6 @@
 //! What a run leaves behind: the versioned record (`run.json`) and the samples (`samples.csv`).
 
+use schemars::JsonSchema;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use crate::native_disk::NativeDisk;
 pub const SCHEMA: u32 = 1;
 
 /// A fact about the host: a value, or why there is none. Never a silent zero.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reading {
     /// What was read.
@@ -22,7 +23,7 @@ pub enum Reading {
 }
 
 /// What the machine was. Keys are stable: `cpu_model`, `kernel`, `hypervisor`, `thp`, …
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostFingerprint {
     /// The facts, in alphabetical order of their keys.
     pub facts: BTreeMap<String, Reading>,
@@ -33,7 +34,7 @@ pub struct HostFingerprint {
 
 /// The head of a run: all that is known before the first sample. Written first, so that a run that dies can still
 /// be reported from its samples.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunRecord {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -56,6 +57,7 @@ pub struct RunRecord {
     /// How far the payload's clock and the harness's clock may differ in a block before it is void.
     pub clock_bound: ClockBound,
     /// The resolved scenario.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub plan: Plan,
     /// Counters that this host does not offer: why. Empty for runs of versions that did not count.
     #[serde(default)]
@@ -98,7 +100,7 @@ impl RunRecord {
 }
 
 /// A stretch of time in which a run that had been cut short went on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Session {
     /// Start, RFC 3339, UTC.
     pub started: String,
@@ -113,7 +115,9 @@ pub struct Session {
 }
 
 /// An event that takes time, and whose time can be measured by making many of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum CostOf {
     /// A port access that the VMM answers.
@@ -135,7 +139,7 @@ pub enum CostOf {
 }
 
 /// What one event costs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnitCost {
     /// It was measured.
@@ -151,7 +155,7 @@ pub enum UnitCost {
 
 /// Bound on the disagreement of the two clocks: a block is void where its outer time, less `entry_nanos` on the guest's
 /// side, differs from its inner time by more than `relative × outer + absolute_nanos`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClockBound {
     /// Share of the block's length.
     pub relative: f64,
@@ -164,7 +168,7 @@ pub struct ClockBound {
 }
 
 /// Why a cell has no estimate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NotMeasured {
     /// The host lacks what the cell needs; says what, and the remedy.

@@ -1,6 +1,7 @@
 //! What the samples say: one [`CellResult`] per cell and one [`Headline`] per run. This is what every sink (terminal,
 //! JSON, CSV, Markdown, JUnit, HTML) shows, and the object that `--json` prints.
 
+use schemars::JsonSchema;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use crate::stats::transitions::CarryOver;
 pub const SCHEMA: u32 = 2;
 
 /// An estimate with its interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Interval {
     /// The point estimate.
     pub value: f64,
@@ -31,7 +32,7 @@ pub struct Interval {
 }
 
 /// One side's figures over all rounds that count, in the cell's unit; with several vCPUs, per vCPU.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SideSummary {
     /// By work per time, stalls included: guest over native is the ratio (its inverse, where lower is better).
     #[serde(default)]
@@ -45,7 +46,7 @@ pub struct SideSummary {
 }
 
 /// A latency quantile of both sides, in nanoseconds, each with its interval.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct QuantileRow {
     /// The quantile, such as 0.999.
     pub quantile: f64,
@@ -56,7 +57,9 @@ pub struct QuantileRow {
 }
 
 /// What can be said of a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The whole interval is at or above the threshold.
@@ -73,7 +76,7 @@ pub enum Verdict {
 }
 
 /// Which way is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Direction {
     /// Rates.
     #[serde(rename = "higher is better")]
@@ -84,7 +87,7 @@ pub enum Direction {
 }
 
 /// CPU time per unit of work, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CpuTime {
     /// The thread on the host.
     pub native: Interval,
@@ -93,7 +96,7 @@ pub struct CpuTime {
 }
 
 /// Guest performance as a share of what native does on one CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OnCpu {
     /// The host's CPU.
     pub cpu: u32,
@@ -105,7 +108,7 @@ pub struct OnCpu {
 }
 
 /// Frames that were sent and not known to arrive, over all blocks but the warm-up's, void ones included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LostFrames {
     /// On the host, native and control blocks together.
     pub native: u64,
@@ -114,7 +117,7 @@ pub struct LostFrames {
 }
 
 /// The result of one cell.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CellResult {
     /// Cell id in the plan.
     pub id: u32,
@@ -197,7 +200,7 @@ pub struct CellResult {
 }
 
 /// A figure that decides a claim, where it is no share of native.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// What it is, such as `work per time with guest.backing=2M over that with guest.backing=4k`.
     pub what: String,
@@ -210,7 +213,7 @@ pub struct Finding {
 }
 
 /// What a metric of an experiment came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MetricResult {
     /// Its name.
     pub name: String,
@@ -230,7 +233,7 @@ pub struct MetricResult {
 }
 
 /// What an experiment came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExperimentResult {
     /// Its id in the plan.
     pub id: u32,
@@ -246,7 +249,7 @@ pub struct ExperimentResult {
 
 /// What a value of a setting does to the guest, against the guest of another cell that has the setting's first value and all
 /// else alike.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SettingEffect {
     /// The setting by its path, such as `guest.pinning`; several that never vary apart have ` + ` between them.
     pub key: String,
@@ -271,8 +274,57 @@ pub struct SettingEffect {
     pub reference_cell: u32,
 }
 
+/// A verdict's reason in JSON: under the one name that it has in all objects, and beside it under the name that it had in
+/// headlines and claims before.
+pub(crate) mod told {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize)]
+    struct Both<'a> {
+        reason: &'a str,
+        sentence: &'a str,
+    }
+
+    /// As it stands in JSON.
+    #[derive(schemars::JsonSchema)]
+    #[expect(dead_code, reason = "describes the JSON")]
+    pub(crate) struct Told {
+        /// The verdict in a sentence: what decided it, or what is missing.
+        reason: String,
+        /// The same, by its older name.
+        sentence: String,
+    }
+
+    #[derive(Deserialize)]
+    struct Either {
+        reason: Option<String>,
+        sentence: Option<String>,
+    }
+
+    #[allow(clippy::ptr_arg, reason = "serde hands over the field's own type")]
+    pub(crate) fn serialize<S: Serializer>(
+        text: &String,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        Both {
+            reason: text,
+            sentence: text,
+        }
+        .serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<String, D::Error> {
+        let Either { reason, sentence } = Either::deserialize(deserializer)?;
+        reason
+            .or(sentence)
+            .ok_or_else(|| serde::de::Error::missing_field("reason"))
+    }
+}
+
 /// The run in one sentence.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Headline {
     /// Threshold of the claim.
     pub threshold: f64,
@@ -286,8 +338,10 @@ pub struct Headline {
     pub finding: Option<Finding>,
     /// The verdict on it.
     pub verdict: Verdict,
-    /// The sentence, such as "A bare guest in ring 3 under vtax's own VMM runs CPU-bound work at 99.6 % of native [99.2, 100.0]:
-    /// the 97 % claim holds."
+    /// The verdict in a sentence, such as "A bare guest in ring 3 under vtax's own VMM runs CPU-bound work at 99.6 % of native
+    /// [99.2, 100.0]: the 97 % claim holds." In JSON it is called `reason`, as it is for cells, and by its older name.
+    #[serde(flatten, with = "told")]
+    #[schemars(with = "told::Told")]
     pub sentence: String,
     /// What a reader of the sentence must know besides, a sentence each.
     #[serde(default)]
@@ -308,7 +362,7 @@ impl Headline {
 }
 
 /// All results of a run: the object that `--json` prints.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Results {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -318,8 +372,17 @@ pub struct Results {
     pub host: HostFingerprint,
     /// SHA-256 of the guest image that both sides executed.
     pub payload_sha256: String,
-    /// Whether the run was cut short.
+    /// Whether the run was cut short: by the user, or killed.
     pub interrupted: bool,
+    /// Version of vtax that measured; empty in results of versions that did not say.
+    #[serde(default)]
+    pub vtax_version: String,
+    /// When the run started, RFC 3339, UTC; empty likewise.
+    #[serde(default)]
+    pub started: String,
+    /// When it ended, RFC 3339, UTC; `None` where it was killed, or in results of versions that did not say.
+    #[serde(default)]
+    pub finished: Option<String>,
     /// The run in one sentence.
     pub headline: Headline,
     /// The same for single workloads, where the claim asks for it.

@@ -52,6 +52,21 @@ fn terminal_narrow() {
     insta::assert_snapshot!(table);
 }
 
+/// No word is broken, however narrow the terminal is.
+#[test]
+fn terminal_of_forty_columns() {
+    let table = terminal::table(&fixture::results(), 40, false);
+    let longest = table.lines().map(|line| line.chars().count()).max();
+    assert!(longest <= Some(40), "{table}");
+    assert!(table.contains("\n  verdict: ✓ holds"), "{table}");
+    let claims = terminal::claims(&fixture::suite(), 40, false);
+    assert!(claims.contains("\n  must be: at least"), "{claims}");
+    let words = claims
+        .lines()
+        .all(|line| line.chars().count() <= 40 || !line.trim().contains(' '));
+    assert!(words, "{claims}");
+}
+
 #[test]
 fn terminal_settings() {
     insta::assert_snapshot!(terminal::settings(&fixture::results(), 140, false).unwrap());

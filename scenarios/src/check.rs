@@ -67,8 +67,12 @@ pub(crate) fn settings(
         (Field::Pinning, span(&spec.guest.pinning)),
         (Field::HaltPoll, span(&spec.guest.halt_poll)),
         (Field::Scheduling, span(&spec.guest.scheduling)),
+        (Field::Disk, span(&spec.guest.disk)),
         (Field::DiskBacking, span(&spec.guest.disk_backing)),
+        (Field::DiskQueues, span(&spec.guest.disk_queues)),
+        (Field::DiskReadOnly, span(&spec.guest.disk_read_only)),
         (Field::DiskIoCpus, span(&spec.guest.disk_io_cpus)),
+        (Field::Net, span(&spec.guest.net)),
         (Field::NetBackend, span(&spec.guest.net_backend)),
         (Field::NetIoCpu, span(&spec.guest.net_io_cpu)),
         (Field::BaselineBacking, span(&spec.baseline.backing)),
@@ -484,7 +488,8 @@ fn rounded_up(bytes: u64) -> String {
     size_text(bytes.div_ceil(step).saturating_mul(step))
 }
 
-fn counted(count: usize, what: &str) -> String {
+/// `1 cell`, `2 cells`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
     if count == 1 {
         format!("1 {what}")
     } else {

@@ -45,6 +45,8 @@ pub enum Severity {
     Error,
     /// Something will be missing or different from what one might think.
     Warning,
+    /// The file is sound, and this host lacks something.
+    NotTestable,
 }
 
 /// A scenario file that cannot be used. Its `Display` is the plain rendering.
@@ -91,6 +93,7 @@ pub fn render(
     let level = match severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
+        Severity::NotTestable => Level::WARNING.with_name("not testable here"),
     };
     let rendered: Vec<String> = diagnostics
         .iter()

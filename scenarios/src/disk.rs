@@ -5,10 +5,11 @@ use std::ops::Range;
 use toml::Spanned;
 use vtax_workloads::{Body, find};
 
-use crate::check::{out_of_range, poll_nanos, span, value};
+use crate::check::{counted, out_of_range, poll_nanos, span, value};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::plan::{Cell, Completion, Disk, DiskBacking, DiskDevice};
 use crate::schema::{DiskSpec, Given, GuestSpec};
+use crate::spans::Field;
 use crate::units::size_text;
 use crate::values::DiskBackingSpec;
 
@@ -124,7 +125,7 @@ fn queues(spec: &Given<u32>, vcpus: u32, errors: &mut Diagnostics) -> u16 {
             &texts[2],
         ));
     }
-    u16::try_from(number).unwrap_or(1)
+    u16::try_from(number.clamp(1, MOST_QUEUES)).unwrap_or(1)
 }
 
 fn io_cpus(spec: &Given<Vec<u32>>, queues: u16, errors: &mut Diagnostics) -> Vec<u32> {
@@ -145,8 +146,9 @@ fn io_cpus(spec: &Given<Vec<u32>>, queues: u16, errors: &mut Diagnostics) -> Vec
     cpus.clone()
 }
 
-/// What is wrong with a cell whose workload needs a disk and has none, or may not write to the one it has.
-pub(crate) fn usable(cell: &Cell, at: Range<usize>) -> Option<Diagnostic> {
+/// What is wrong with a cell whose workload needs a disk and has none, or may not write to the one it has. `at` is where the
+/// file gives a field, or the workload where it does not.
+pub(crate) fn usable(cell: &Cell, at: impl Fn(Field) -> Range<usize>) -> Option<Diagnostic> {
     let (_, workload) = find(&cell.workload.name)?;
     let Body::PerSide(task) = workload.body else {
         return None;
@@ -154,21 +156,26 @@ pub(crate) fn usable(cell: &Cell, at: Range<usize>) -> Option<Diagnostic> {
     let job = task.disk_job(&cell.workload.params)?;
     let Some(disk) = &cell.guest.disk else {
         return Some(
-            Diagnostic::new(at, format!("`{}` needs a disk", workload.name))
+            Diagnostic::new(at(Field::Disk), format!("`{}` needs a disk", workload.name))
                 .help("write disk = \"virtio-blk\" or disk = \"ata-pio\" in [guest]"),
         );
     };
     let vcpus = cell.guest.vcpus;
     if vcpus > disk.queues.into() {
         let title = format!(
-            "{vcpus} vCPUs would share {}: each needs its own",
+            "{} would share {}: each needs its own",
+            counted(vcpus as usize, "vCPU"),
             match disk.device {
                 DiskDevice::VirtioBlk if disk.queues > 1 => format!("{} queues", disk.queues),
                 DiskDevice::VirtioBlk => "one queue".to_owned(),
                 DiskDevice::AtaPio => "the registers of one ATA disk".to_owned(),
             }
         );
-        return Some(Diagnostic::new(at, title).help(match disk.device {
+        let field = match disk.device {
+            DiskDevice::VirtioBlk => Field::DiskQueues,
+            DiskDevice::AtaPio => Field::Disk,
+        };
+        return Some(Diagnostic::new(at(field), title).help(match disk.device {
             DiskDevice::VirtioBlk if vcpus <= MOST_QUEUES => {
                 format!("write disk-queues = {vcpus}, or leave it out")
             }
@@ -185,7 +192,7 @@ pub(crate) fn usable(cell: &Cell, at: Range<usize>) -> Option<Diagnostic> {
             overwrite: false,
         } => Some(
             Diagnostic::new(
-                at,
+                at(Field::DiskBacking),
                 format!("`{}` writes, and would overwrite {path}", cell.label),
             )
             .help(
@@ -195,7 +202,7 @@ pub(crate) fn usable(cell: &Cell, at: Range<usize>) -> Option<Diagnostic> {
         ),
         _ if disk.read_only => Some(
             Diagnostic::new(
-                at,
+                at(Field::DiskReadOnly),
                 format!("`{}` writes, and the guest's disk is read-only", cell.label),
             )
             .help("leave disk-read-only out, or measure access = \"read\""),

@@ -6,6 +6,7 @@ use crate::plan::{
     Backing, Cell, Completion, Disk, DiskBacking, DiskDevice, Net, NetBackend, NetLink, PageSize,
     Pinning, Plan, neighbours_text,
 };
+use crate::testable::Testability;
 use crate::units::{duration_text, percent_text, size_text};
 
 impl Cell {
@@ -35,16 +36,18 @@ impl Plan {
     /// What the budget leaves for cells: experiments come after them and need theirs, up to half of it.
     #[must_use]
     pub fn cells_nanos(&self) -> u64 {
-        let experiments = self
-            .experiments
-            .iter()
-            .fold(0, |sum: u64, it| sum.saturating_add(it.nanos()));
         let half = self.budget_nanos / 2;
         if self.cells.is_empty() {
             0
         } else {
-            self.budget_nanos - experiments.min(half)
+            self.budget_nanos - self.experiments_nanos().min(half)
         }
+    }
+
+    /// About how long all experiments take, in nanoseconds.
+    fn experiments_nanos(&self) -> u64 {
+        let experiments = self.experiments.iter();
+        experiments.fold(0, |sum: u64, it| sum.saturating_add(it.nanos()))
     }
 
     /// Nanoseconds that all cells' pilot boots take at least.
@@ -56,11 +59,37 @@ impl Plan {
     }
 }
 
-const COLUMNS: usize = 17;
+/// What to tell one whose budget does not suffice for the pilots of the cells that can be measured; `None` where it does.
+#[must_use]
+pub fn budget_warning(plan: &Plan, here: &Testability) -> Option<String> {
+    let measured = plan.cells.iter();
+    let measured = measured.filter(|cell| !here.cells.contains_key(&cell.id));
+    let pilots = measured.fold(0, |sum: u64, cell| sum.saturating_add(cell.pilot_nanos()));
+    let budget = plan.cells_nanos();
+    if pilots <= budget {
+        return None;
+    }
+    let enough = pilots.saturating_add(plan.experiments_nanos().min(pilots));
+    Some(format!(
+        "the pilots take {} in blocks alone, and the budget leaves {} for cells: some will be undecided; --budget {} or more \
+         suffices for the pilots",
+        rough_duration(pilots),
+        rough_duration(budget),
+        whole_duration(enough)
+    ))
+}
+
+const COLUMNS: usize = 18;
 
 /// What a plan will do, for people: its cells, boots, blocks and the time that they take at least.
 #[must_use]
 pub fn explain(plan: &Plan) -> String {
+    explain_here(plan, &Testability::default())
+}
+
+/// The same, with a mark at what a host cannot test.
+#[must_use]
+pub fn explain_here(plan: &Plan, here: &Testability) -> String {
     let mut text = format!("{}\n", plan.scenario);
     if !plan.description.is_empty() {
         text += &format!("{}\n", plan.description);
@@ -74,7 +103,7 @@ pub fn explain(plan: &Plan) -> String {
     }
     text += &format!("\nSeed {}.", plan.seed);
     if !plan.cells.is_empty() {
-        text += &cells(plan);
+        text += &cells(plan, here);
     }
     if !plan.experiments.is_empty() {
         let gap = if plan.cells.is_empty() { "\n" } else { "" };
@@ -84,8 +113,13 @@ pub fn explain(plan: &Plan) -> String {
         );
     }
     for it in &plan.experiments {
+        let mark = if here.experiments.contains_key(&it.id) {
+            "  not testable here"
+        } else {
+            ""
+        };
         text += &format!(
-            "{}  {} repetitions, about {} in all\n",
+            "{}  {} repetitions, about {} in all{mark}\n",
             it.label,
             it.repetitions,
             rough_duration(it.nanos())
@@ -134,7 +168,7 @@ pub(crate) fn whole_duration(nanos: u64) -> String {
 }
 
 /// What is said of the cells of a plan that has some.
-fn cells(plan: &Plan) -> String {
+fn cells(plan: &Plan, here: &Testability) -> String {
     let mut text = format!(
         " Cells take turns: each sweep boots every cell once, in a new random order.\n\
          Cells: {}. Pilots: {} {}, of a budget of {}. Setting up guests comes on top;\n\
@@ -173,11 +207,16 @@ fn cells(plan: &Plan) -> String {
             "blocks a boot",
             "pilot",
             "precision",
+            "here",
         ]
         .map(str::to_owned),
     ];
     let sized = plan.sized_by_precision();
-    rows.extend(plan.cells.iter().map(|cell| row(cell, sized)));
+    let mark = |cell: &Cell| match here.cells.get(&cell.id) {
+        Some(_) => "not testable",
+        None => "",
+    };
+    rows.extend(plan.cells.iter().map(|cell| row(cell, sized, mark(cell))));
     let (alike, varied): (Vec<usize>, Vec<usize>) = (0..COLUMNS).partition(|&column| {
         column > 0
             && rows[1..]
@@ -195,8 +234,8 @@ fn cells(plan: &Plan) -> String {
     text + &table(&rows, &varied)
 }
 
-/// `sized`: whether the wanted precision says how many boots there are.
-fn row(cell: &Cell, sized: bool) -> [String; COLUMNS] {
+/// `sized`: whether the wanted precision says how many boots there are; `here`: what the host says to the cell.
+fn row(cell: &Cell, sized: bool, here: &str) -> [String; COLUMNS] {
     let guest = &cell.guest;
     let measure = &cell.measure;
     [
@@ -233,6 +272,7 @@ fn row(cell: &Cell, sized: bool) -> [String; COLUMNS] {
         } else {
             String::new()
         },
+        here.to_owned(),
     ]
 }
 

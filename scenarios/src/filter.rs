@@ -19,6 +19,7 @@ impl Plan {
         Self {
             cells,
             experiments: experiments.cloned().collect(),
+            filter: Some(pattern.to_owned()),
             ..self.clone()
         }
     }

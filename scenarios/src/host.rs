@@ -1,22 +1,20 @@
-//! What a host lacks for a plan: a cell that it cannot run is *not testable here*, with the reason and the remedy, and
-//! the other cells run.
+//! What a host lacks for a cell or an experiment: each check by itself. What follows for a plan is in [`crate::testable`].
 
-use std::collections::HashMap;
 use std::fmt;
 
 use vtax_workloads::{Features, Task};
 
 use crate::claim::Premise;
-use crate::diagnostic::{Diagnostic, Diagnostics, Severity, render};
 use crate::neighbour::{host as neighbour, huge_bytes, ordinary_bytes};
 use crate::plan::{
-    Backing, Cell, Disk, DiskBacking, HostFacts, Knob, NetBackend, Obstacle, PageSize, Pinning,
-    Plan,
+    Backing, Cell, Disk, DiskBacking, Experiment, HostFacts, HostSettings, Knob, NetBackend,
+    Obstacle, PageSize, Pinning, Plan,
 };
-use crate::spans::{Field, SpanMap};
+use crate::spans::Field;
+use crate::testable::NotTestable;
 use crate::units::size_text;
 
-/// Why a host cannot run a cell. Its `Display` is the reason with the remedy.
+/// Why a host cannot run a cell or try an experiment. Its `Display` is the reason with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Untestable {
     /// The field that asks for what is missing.
@@ -33,32 +31,33 @@ impl fmt::Display for Untestable {
     }
 }
 
-/// For each cell of the plan, in order, why this host cannot run it.
-#[must_use]
-pub fn check(plan: &Plan, facts: &HostFacts) -> Vec<Option<Untestable>> {
-    plan.cells
-        .iter()
-        .map(|cell| untestable(cell, facts))
-        .collect()
+impl Untestable {
+    /// Without the place.
+    #[must_use]
+    pub fn why(&self) -> NotTestable {
+        NotTestable {
+            reason: self.reason.clone(),
+            remedy: self.remedy.clone(),
+        }
+    }
 }
 
-/// Why this host cannot run the cell; the first reason, where there are several.
-#[must_use]
-pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+/// All that this host lacks for the cell; empty where it can run it.
+pub(crate) fn cell_lacks(cell: &Cell, facts: &HostFacts) -> Vec<Untestable> {
+    // Without KVM nothing is known of what it offers.
+    let of_kvm: &[fn(&Cell, &HostFacts) -> Option<Untestable>] = match facts.max_vcpus {
+        0 => &[vcpus],
+        _ => &[vcpus, hypercalls, exits, halt_poll, page_size],
+    };
     let checks = [
-        vcpus,
         pinning,
         partners,
-        hypercalls,
-        exits,
-        halt_poll,
         scheduling,
         disk_backing,
         disk_io_cpus,
         net_backend,
         net_io_cpu,
         numa_node,
-        page_size,
         features,
         thp,
         mergeable,
@@ -66,16 +65,67 @@ pub fn untestable(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         huge_pages_1g,
         memory,
         neighbour::lacks,
-        knobs,
+        cell_knobs,
         irqs_away,
     ];
-    checks.into_iter().find_map(|check| check(cell, facts))
+    let checks = of_kvm.iter().chain(&checks);
+    checks.filter_map(|check| check(cell, facts)).collect()
 }
+
+/// All that this host lacks for the experiment; empty where it can try it.
+pub(crate) fn experiment_lacks(experiment: &Experiment, facts: &HostFacts) -> Vec<Untestable> {
+    let needs = experiment.needs();
+    let missing = |lacks: bool, reason: &str, remedy: &str| {
+        lacks.then(|| Untestable {
+            field: Field::Experiment,
+            reason: reason.to_owned(),
+            remedy: remedy.to_owned(),
+        })
+    };
+    let settings = needs.host.iter();
+    let mut knobs: Vec<Untestable> = settings.filter_map(|it| knobs(it, facts)).collect();
+    // Its settings differ in whether it is on, and the others are then told twice.
+    knobs.dedup();
+    let found = [
+        vcpus_within(Field::Experiment, needs.vcpus, facts),
+        missing(
+            needs.cgroup_cpu && !facts.cgroup_cpu,
+            NO_CPU_GROUP.0,
+            NO_CPU_GROUP.1,
+        ),
+        missing(
+            needs.ksm && !facts.ksm,
+            "this kernel has no KSM",
+            "run a kernel with CONFIG_KSM",
+        ),
+        missing(needs.thp && !facts.thp, THP_OFF, THP_ON),
+        memory_within(Field::Experiment, needs.memory_bytes, facts),
+    ];
+    let found = found.into_iter().flatten();
+    let knobs = knobs.into_iter().map(|lack| Untestable {
+        field: Field::Experiment,
+        ..lack
+    });
+    // A kernel without KSM has no knobs of it either, which need not be told four times.
+    found
+        .chain(knobs.filter(|_| !needs.ksm || facts.ksm))
+        .collect()
+}
+
+/// Where no control group for CPU time can be made.
+pub(crate) const NO_CPU_GROUP: (&str, &str) = (
+    "vtax cannot make a control group for CPU time here",
+    "run as root, or where a cgroup with the cpu controller is delegated to you \
+     (systemd-run --user --scope -p Delegate=yes)",
+);
+pub(crate) const THP_OFF: &str = "transparent huge pages are switched off";
+pub(crate) const THP_ON: &str =
+    "as root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled";
 
 /// What the claim takes for granted and this host has not, with the remedy. `None` where there is no KVM at all: then no
 /// premise is to blame.
 #[must_use]
-pub fn premise_lacking(plan: &Plan, facts: &HostFacts) -> Option<String> {
+pub fn premise_lacking(plan: &Plan, facts: &HostFacts) -> Option<NotTestable> {
     let premise = plan.claim.needs?;
     let Premise::TwoDimensionalPaging = premise;
     let knob = Knob::TwoDimensionalPaging;
@@ -84,17 +134,21 @@ pub fn premise_lacking(plan: &Plan, facts: &HostFacts) -> Option<String> {
     // [host] may switch it on, which does not reach experiments.
     let on = |cell: &Cell| cell.host.get(&knob).map_or(present, |value| value == "on");
     let has = plan.cells.iter().all(on) && (present || plan.experiments.is_empty());
-    (facts.max_vcpus > 0 && !has).then(|| {
-        format!(
-            "the claim takes {} for granted, and guests here run under shadow paging; run it on kvm_intel with ept=1 or on \
-             kvm_amd with npt=1",
+    (facts.max_vcpus > 0 && !has).then(|| NotTestable {
+        reason: format!(
+            "the claim takes {} for granted, and guests here run under shadow paging",
             premise.words()
-        )
+        ),
+        remedy: "run it on kvm_intel with ept=1 or on kvm_amd with npt=1".to_owned(),
     })
 }
 
 fn vcpus(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
-    let (vcpus, most) = (cell.guest.vcpus, facts.max_vcpus);
+    vcpus_within(Field::Vcpus, cell.guest.vcpus, facts)
+}
+
+fn vcpus_within(field: Field, vcpus: u32, facts: &HostFacts) -> Option<Untestable> {
+    let most = facts.max_vcpus;
     let (reason, remedy) = if most == 0 {
         (
             "this host cannot run a KVM guest".to_owned(),
@@ -107,7 +161,7 @@ fn vcpus(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         )
     };
     (vcpus > most).then_some(Untestable {
-        field: Field::Vcpus,
+        field,
         reason,
         remedy,
     })
@@ -297,8 +351,12 @@ fn backings(cell: &Cell) -> impl Iterator<Item = (Field, Backing)> {
 }
 
 /// What the cell sets on the host.
-fn knobs(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
-    cell.host.iter().find_map(|(&knob, wanted)| {
+fn cell_knobs(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
+    knobs(&cell.host, facts)
+}
+
+fn knobs(settings: &HostSettings, facts: &HostFacts) -> Option<Untestable> {
+    settings.iter().find_map(|(&knob, wanted)| {
         let lacking = |reason, remedy| {
             Some(Untestable {
                 field: Field::Host(knob),
@@ -360,8 +418,8 @@ fn thp(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
     let (field, _) = backings(cell).find(|&(_, backing)| backing == Backing::Thp)?;
     (!facts.thp).then(|| Untestable {
         field,
-        reason: "transparent huge pages are switched off".to_owned(),
-        remedy: "as root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled".to_owned(),
+        reason: THP_OFF.to_owned(),
+        remedy: THP_ON.to_owned(),
     })
 }
 
@@ -442,9 +500,13 @@ fn memory(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
         .saturating_mul(count as u64)
         .saturating_add(disk)
         .saturating_add(ordinary_bytes(cell));
+    memory_within(Field::Memory, needed, facts)
+}
+
+fn memory_within(field: Field, needed: u64, facts: &HostFacts) -> Option<Untestable> {
     let available = facts.available_memory;
     (needed > available).then(|| Untestable {
-        field: Field::Memory,
+        field,
         reason: format!(
             "it needs {} of memory, {} are available",
             mib(needed),
@@ -481,60 +543,4 @@ fn ranges(numbers: &[u32]) -> String {
     } else {
         runs.join(", ")
     }
-}
-
-/// What [`check`] found, pointing at the file; each reason once. An error where no cell at all can run, else a warning;
-/// empty where all can. With ANSI colours where `color` is set.
-#[must_use]
-pub fn render_untestable(
-    plan: &Plan,
-    spans: &SpanMap,
-    found: &[Option<Untestable>],
-    color: bool,
-) -> String {
-    let lacking: Vec<(&Cell, &Untestable)> = plan
-        .cells
-        .iter()
-        .zip(found)
-        .filter_map(|(cell, untestable)| Some((cell, untestable.as_ref()?)))
-        .collect();
-    let mut alike: HashMap<&Untestable, usize> = HashMap::new();
-    for (_, untestable) in &lacking {
-        *alike.entry(untestable).or_default() += 1;
-    }
-    let mut diagnostics = Diagnostics::default();
-    for (cell, untestable) in &lacking {
-        // The first cell of each reason speaks for the others.
-        let label = match alike.remove(untestable) {
-            None => continue,
-            Some(1) => cell.label.clone(),
-            Some(2) => format!("{}, and one more cell", cell.label),
-            Some(all) => format!("{}, and {} more cells", cell.label, all - 1),
-        };
-        diagnostics.push(
-            Diagnostic::new(
-                spans.get(&cell.label, untestable.field),
-                format!("not testable here: {}", untestable.reason),
-            )
-            .label(label)
-            .help(untestable.remedy.as_str()),
-        );
-    }
-    let severity = if lacking.len() == plan.cells.len() {
-        Severity::Error
-    } else {
-        Severity::Warning
-    };
-    let SpanMap {
-        file_name,
-        source_text,
-        ..
-    } = spans;
-    render(
-        file_name,
-        source_text,
-        severity,
-        &diagnostics.into_sorted(),
-        color,
-    )
 }

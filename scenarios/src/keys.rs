@@ -112,9 +112,9 @@ fn unknown_key<'a>(
         format!("`{path}`")
     };
     let diagnostic = Diagnostic::new(span, format!("{place} has no key `{key}`"));
-    match suggest::nearest(key, known.iter().copied()) {
-        Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
-        None => diagnostic.help(format!("write {}", suggest::list(known))),
+    match suggest::not_yet(&join(path, key)) {
+        Some(why) => diagnostic.help(why),
+        None => diagnostic.help(suggest::instead(key, known, '`')),
     }
 }
 

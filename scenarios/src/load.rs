@@ -95,7 +95,10 @@ fn load(
     head(&document, overrides, errors);
     let entries = workload::read(&tree, errors);
     let confidence = check::measure(&document.measure, overrides, errors).confidence;
-    let experiments = experiment::read(&document.experiment, &tree, confidence, errors);
+    let (experiments, places): (Vec<_>, Vec<_>) =
+        experiment::read(&document.experiment, &tree, confidence, errors)
+            .into_iter()
+            .unzip();
     something_to_do(&document, &tree, errors);
     nothing_ignored(&document, &tree, errors);
     let neighbours = neighbour::names(&tree);
@@ -122,6 +125,10 @@ fn load(
             break;
         }
     }
+    for (experiment, at) in experiments.iter().zip(places) {
+        let spans = BTreeMap::from([(Field::Experiment, at)]);
+        planner.spans.insert(&experiment.label, spans);
+    }
     let claim = claim::resolve(&document.claim, &tree, &planner.cells, &experiments, errors);
     if !errors.is_empty() {
         return None;
@@ -145,6 +152,7 @@ fn load(
         base: base(&planner.cells, &planner.base),
         cells: planner.cells,
         experiments,
+        filter: None,
     };
     let warnings = warnings(&plan, &document);
     Some(Loaded {
@@ -369,8 +377,12 @@ impl<'i> Planner<'_, 'i> {
         let vcpus = self.spans.get(&cell.label, Field::Vcpus);
         let task = entry.workload.task();
         errors.extend(task.and_then(|task| check::together(&cell, task, vcpus)));
-        errors.extend(disk::usable(&cell, entry.span.clone()));
-        errors.extend(net::usable(&cell, entry.span.clone()));
+        errors.extend(disk::usable(&cell, |field| {
+            self.spans.get(&cell.label, field)
+        }));
+        errors.extend(net::usable(&cell, |field| {
+            self.spans.get(&cell.label, field)
+        }));
         self.cells.push(cell);
     }
 

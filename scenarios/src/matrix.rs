@@ -362,12 +362,12 @@ impl Reader<'_> {
                 .help("it holds for the whole run; write one scenario for each value");
         }
         let diagnostic = Diagnostic::new(span, format!("there is no field `{name}` to vary"));
-        match suggest::nearest(name, known.iter().map(String::as_str)) {
-            Some(meant) => diagnostic.help(format!("did you mean \"{meant}\"?")),
-            None => diagnostic.help(format!(
-                "write {}",
-                suggest::list(known.iter().map(String::as_str))
-            )),
+        match suggest::not_yet(name) {
+            Some(why) => diagnostic.help(why),
+            None => {
+                let known = known.iter().map(String::as_str);
+                diagnostic.help(suggest::instead(name, known, '"'))
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::check::{poll_nanos, value};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::plan::{Cell, Completion, HostFacts, Net, NetBackend, NetLink, Plan};
 use crate::schema::{GuestSpec, NetSpec};
+use crate::spans::Field;
 
 /// While the thread polls it keeps the CPU from the peer that it waits for, unless there are CPUs for all.
 const DEFAULT_POLL_NANOS: u64 = 0;
@@ -47,7 +48,7 @@ impl Plan {
 }
 
 /// What is wrong with a cell whose workload needs a network link.
-pub(crate) fn usable(cell: &Cell, at: Range<usize>) -> Option<Diagnostic> {
+pub(crate) fn usable(cell: &Cell, at: impl Fn(Field) -> Range<usize>) -> Option<Diagnostic> {
     let (_, workload) = find(&cell.workload.name)?;
     let Body::PerSide(task) = workload.body else {
         return None;
@@ -55,13 +56,16 @@ pub(crate) fn usable(cell: &Cell, at: Range<usize>) -> Option<Diagnostic> {
     task.net_job(&cell.workload.params)?;
     if cell.guest.net.is_none() {
         return Some(
-            Diagnostic::new(at, format!("`{}` needs a network link", workload.name))
-                .help("write net = \"virtio-net\" in [guest]"),
+            Diagnostic::new(
+                at(Field::Net),
+                format!("`{}` needs a network link", workload.name),
+            )
+            .help("write net = \"virtio-net\" in [guest]"),
         );
     }
     (cell.guest.vcpus > 1).then(|| {
         Diagnostic::new(
-            at,
+            at(Field::Vcpus),
             format!("`{}` drives the link from one vCPU", workload.name),
         )
         .help("write vcpus = 1 in [guest]")

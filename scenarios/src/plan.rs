@@ -363,6 +363,9 @@ pub struct Plan {
     /// What will be tried after that, as wholes.
     #[serde(default)]
     pub experiments: Vec<Experiment>,
+    /// The text that a label had to contain for its cell or experiment to be among these; `None`: all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
 }
 
 /// What a plan may need to know of a host; the harness fills it in.

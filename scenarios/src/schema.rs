@@ -17,6 +17,7 @@ use vtax_workloads::{CATALOGUE, Param, ParamKind};
 use crate::claim::ClaimSpec;
 use crate::experiment::ExperimentSpec;
 use crate::knobs::HostSpec;
+use crate::matrix_schema;
 use crate::neighbour::spec::NeighbourSpec;
 use crate::plan::{Backing, Completion, DiskDevice, NetBackend, NetLink, PageSize};
 use crate::scheduling::SchedulingSpec;
@@ -143,7 +144,9 @@ pub(crate) struct GuestSpec {
     /// Default: 4k.
     #[schemars(with = "Backing")]
     pub backing: Given<Backing>,
-    /// Whether the host populates what of guest RAM the workload uses before the guest starts. Default: true.
+    /// Whether the host populates what of guest RAM the workload uses before the guest starts. Without, the host gives each
+    /// page when it is touched first, which is during the warm-up, so that what is measured then is the same. It is the same
+    /// for `mem-first-touch` too, which gives all its pages back to the host before each block. Default: true.
     #[schemars(with = "bool", example = true)]
     pub prefault: Given<bool>,
     /// Whether KSM may merge guest RAM with memory of others (`MADV_MERGEABLE`). Where KSM runs and the guest or a neighbour
@@ -419,15 +422,20 @@ fn parameters_of_each_workload(schema: &mut Schema) {
     }
 }
 
-/// The JSON Schema of a parameter's value, or of a list of them.
-pub(crate) fn parameter_schema(param: &Param) -> serde_json::Value {
-    let one = match param.kind {
+/// The JSON Schema of a parameter's value.
+pub(crate) fn parameter_value_schema(param: &Param) -> serde_json::Value {
+    match param.kind {
         ParamKind::Bytes | ParamKind::Duration => serde_json::json!({ "type": "string" }),
         ParamKind::Count => {
             serde_json::json!({ "type": "integer", "minimum": param.min, "maximum": param.max })
         }
         ParamKind::Choice(words) => serde_json::json!({ "enum": words }),
-    };
+    }
+}
+
+/// The same, or of a list of them.
+pub(crate) fn parameter_schema(param: &Param) -> serde_json::Value {
+    let one = parameter_value_schema(param);
     serde_json::json!({
         "description": format!("{} Default: {}.", param.help, parameter_text(param, param.default)),
         "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }],
@@ -451,7 +459,8 @@ pub fn parameter_text(param: &Param, value: u64) -> String {
 /// The JSON Schema of a scenario file (the committed `scenario.schema.json`), for completion in editors.
 #[must_use]
 pub fn json_schema() -> String {
-    let schema = document_schema();
+    let mut schema = document_schema();
+    matrix_schema::refine(&mut schema);
     format!("{schema:#}\n")
 }
 

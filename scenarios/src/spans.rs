@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::knobs::Knob;
 
-/// A field of a cell that a host may be unable to give.
+/// A field of a cell or an experiment that a host may be unable to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
     /// `guest.vcpus`.
@@ -28,8 +28,16 @@ pub enum Field {
     PageSize,
     /// `guest.disk-backing`.
     DiskBacking,
+    /// `guest.disk`.
+    Disk,
+    /// `guest.disk-queues`.
+    DiskQueues,
+    /// `guest.disk-read-only`.
+    DiskReadOnly,
     /// `guest.disk-io-cpus`.
     DiskIoCpus,
+    /// `guest.net`.
+    Net,
     /// `guest.net-backend`.
     NetBackend,
     /// `guest.net-io-cpu`.
@@ -42,6 +50,8 @@ pub enum Field {
     Host(Knob),
     /// The workload's name.
     Workload,
+    /// The kind of an `[[experiment]]`.
+    Experiment,
 }
 
 /// The places of all cells' values in one scenario file.

@@ -71,7 +71,7 @@ impl UnitError {
                 write,
                 ..
             } => {
-                format!("write {write}: times are in ns, us, ms, s or min")
+                format!("write {write}: times are in ns, us, ms, s, min or h")
             }
             Self::NoNumber { write, .. }
             | Self::NoUnit { write, .. }
@@ -90,6 +90,8 @@ struct Quantity {
     usual: [&'static str; 2],
     /// Units with their worth in the base unit, from small to large.
     units: &'static [(&'static str, u64)],
+    /// Other words for some quantity, of which an error says how it is written.
+    others: &'static [(&'static str, u64)],
 }
 
 const SIZE: Quantity = Quantity {
@@ -104,6 +106,7 @@ const SIZE: Quantity = Quantity {
         ("GiB", 1 << 30),
         ("TiB", 1 << 40),
     ],
+    others: &[],
 };
 
 const TIME: Quantity = Quantity {
@@ -117,6 +120,13 @@ const TIME: Quantity = Quantity {
         ("ms", 1_000_000),
         ("s", 1_000_000_000),
         ("min", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+    ],
+    others: &[
+        ("m", 60_000_000_000),
+        ("d", 24 * 3_600_000_000_000),
+        ("day", 24 * 3_600_000_000_000),
+        ("days", 24 * 3_600_000_000_000),
     ],
 };
 
@@ -138,10 +148,11 @@ impl Quantity {
                     write: self.usual.map(write).join(" or "),
                 }
             } else {
+                let same = self.same_in_a_known_unit(number, unit);
                 UnitError::UnknownUnit {
                     unit: unit.to_owned(),
                     quantity: self.name,
-                    write: write(self.meant(unit)),
+                    write: same.map_or_else(|| write(self.meant(unit)), |text| quoted(&text)),
                 }
             });
         };
@@ -178,6 +189,16 @@ impl Quantity {
             .and_then(|value| value.checked_add(part))
             .filter(|&value| i64::try_from(value).is_ok())
             .ok_or_else(too_large)
+    }
+
+    /// A whole number of one of the `others`, as it is to be written.
+    fn same_in_a_known_unit(&self, number: &str, unit: &str) -> Option<String> {
+        let (_, worth) = self
+            .others
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+        let value = number.parse::<u64>().ok()?.checked_mul(*worth)?;
+        Some(self.text(value))
     }
 
     /// The unit that a user who wrote `unit` most likely meant.
@@ -236,7 +257,7 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
 /// Nanoseconds of a time such as `12ms` or `1.5s`.
 ///
 /// # Errors
-/// When there is no number, no unit or one that is none of ns, us, ms, s and min.
+/// When there is no number, no unit or one that is none of ns, us, ms, s, min and h.
 pub fn parse_duration(text: &str) -> Result<u64, UnitError> {
     TIME.parse(text)
 }
@@ -368,7 +389,7 @@ quantity!(
     Duration,
     parse_duration,
     "a time such as \"12ms\"",
-    r"^\s*[0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|min)\s*$",
+    r"^\s*[0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|min|h)\s*$",
     ["12ms"]
 );
 quantity!(
@@ -391,6 +412,7 @@ mod tests {
         assert_eq!(parse_duration("1.5s"), Ok(1_500_000_000));
         assert_eq!(parse_duration("0.1us"), Ok(100));
         assert_eq!(parse_duration("2min"), Ok(120_000_000_000));
+        assert_eq!(parse_duration("90h"), Ok(90 * 3_600_000_000_000));
         assert_eq!(parse_percent("97%"), Ok(0.97));
         assert_eq!(parse_percent("0.5 %"), Ok(0.005));
     }
@@ -424,9 +446,19 @@ mod tests {
             format!("{error}: {}", error.advice())
         };
         insta::assert_snapshot!(
-            ["10", "10 seconds", "10m", "10 msec", "0.5ns", "-3ms"]
-                .map(advice)
-                .join("\n")
+            [
+                "10",
+                "10 seconds",
+                "10m",
+                "10 msec",
+                "0.5ns",
+                "-3ms",
+                "90 hours",
+                "2d",
+                "30 Days"
+            ]
+            .map(advice)
+            .join("\n")
         );
         let advice = |text| {
             let error = parse_percent(text).unwrap_err();

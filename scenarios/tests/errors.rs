@@ -1,7 +1,7 @@
 //! What a user sees: one snapshot per subject, with every error of it.
 
 use vtax_scenarios::plan::{HostFacts, Knob, KnobFact, Obstacle};
-use vtax_scenarios::{Overrides, host, parse};
+use vtax_scenarios::{Overrides, Testability, parse};
 
 /// A sound scenario with `extra` in it; sections may be given again, as nothing else is in them.
 fn scenario(extra: &str) -> String {
@@ -326,8 +326,7 @@ fn what_a_host_lacks() {
         .chain([scenario("").replace("cpu-hash", "cpu-aes")])
         .map(|text| {
             let loaded = parse("s.toml", &text, &Overrides::default()).unwrap();
-            let found = host::check(&loaded.plan, &bare);
-            host::render_untestable(&loaded.plan, &loaded.spans, &found, false)
+            Testability::of(&loaded.plan, &bare).render(&loaded.plan, &loaded.spans, false)
         })
         .collect();
     assert!(rendered.iter().all(|text| !text.is_empty()));
@@ -374,8 +373,7 @@ fn what_a_host_cannot_be_set_to() {
     };
     let found = |extra: &str| {
         let loaded = parse("s.toml", &scenario(extra), &Overrides::default()).unwrap();
-        let found = host::check(&loaded.plan, &facts);
-        host::render_untestable(&loaded.plan, &loaded.spans, &found, false)
+        Testability::of(&loaded.plan, &facts).render(&loaded.plan, &loaded.spans, false)
     };
     // What the host already is needs no change; what it will be counts, not what it is.
     for fine in [
@@ -411,10 +409,9 @@ fn a_filtered_plan_still_points_at_the_file() {
         max_vcpus: 1,
         ..HostFacts::default()
     };
-    let found = host::check(&plan, &facts);
-    let rendered = host::render_untestable(&plan, &loaded.spans, &found, false);
+    let rendered = Testability::of(&plan, &facts).render(&plan, &loaded.spans, false);
     assert!(
-        rendered.starts_with("error") && rendered.contains("s.toml:4:26"),
+        rendered.starts_with("not testable here") && rendered.contains("s.toml:4:26"),
         "{rendered}"
     );
 }
@@ -459,8 +456,7 @@ fn what_a_host_lacks_for_latencies() {
         .iter()
         .map(|text| {
             let loaded = parse("s.toml", text, &Overrides::default()).unwrap();
-            let found = host::check(&loaded.plan, &small);
-            host::render_untestable(&loaded.plan, &loaded.spans, &found, false)
+            Testability::of(&loaded.plan, &small).render(&loaded.plan, &loaded.spans, false)
         })
         .collect();
     assert!(rendered.iter().all(|text| !text.is_empty()));
@@ -521,14 +517,12 @@ fn what_a_host_lacks_for_neighbours() {
         features: u32::MAX,
         ..HostFacts::default()
     };
-    let found = host::check(&loaded.plan, &facts);
-    assert_eq!(found[0], None, "without neighbours the cell runs");
-    insta::assert_snapshot!(host::render_untestable(
-        &loaded.plan,
-        &loaded.spans,
-        &found,
-        false
-    ));
+    let found = Testability::of(&loaded.plan, &facts);
+    assert!(
+        !found.cells.contains_key(&0),
+        "without neighbours the cell runs"
+    );
+    insta::assert_snapshot!(found.render(&loaded.plan, &loaded.spans, false));
 }
 
 #[test]
@@ -555,8 +549,7 @@ fn what_a_host_lacks_for_cpusets_and_weights_of_io() {
     let weighed = |weight| format!("{ON_DISK}io-weight = {weight}");
     let rendered = |facts: &HostFacts, text: &str| {
         let loaded = parse("s.toml", &scenario(text), &Overrides::default()).unwrap();
-        let found = host::check(&loaded.plan, facts);
-        host::render_untestable(&loaded.plan, &loaded.spans, &found, false)
+        Testability::of(&loaded.plan, facts).render(&loaded.plan, &loaded.spans, false)
     };
     let lacking = [
         (&without, confined("cpuset = [0]")),

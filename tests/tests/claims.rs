@@ -271,3 +271,82 @@ fn a_budget_is_shared_and_an_idle_guest_sleeps() {
     let run = stage.run_dir("suite/idle-cost").record();
     assert_eq!(run["plan"]["budget_nanos"], 8_000_000_000_u64);
 }
+
+#[test]
+fn a_suite_that_was_killed_goes_on() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    let long = scenario::LONG.replace("pilot-boots = 1000", "pilot-boots = 1000\nbudget = \"8s\"");
+    stage
+        .file("holds.toml", HOLDS)
+        .file("long.toml", &long)
+        .file("refuted.toml", REFUTED)
+        .file("not.toml", NOT_TESTABLE);
+    let mut running = stage
+        .vtax("claims holds.toml long.toml refuted.toml not.toml --out suite")
+        .start();
+    let (first, second) = (
+        stage.run_dir("suite/small-vmm"),
+        stage.run_dir("suite/long"),
+    );
+    running
+        .wait_until(|| second.rows_so_far() > 60)
+        .signal(Signal::KILL);
+    assert_eq!(running.wait().signal(), Some(9));
+    let trials = first.text("trials.csv");
+    assert!(stage.vtax("claims --resume nowhere").run().code() == Some(2));
+
+    let outcome = stage.vtax("claims --resume suite --json").run();
+    let suite = outcome.exits(3).json();
+    assert_eq!(suite["interrupted"], false);
+    assert_eq!(suite["intervals"], 3, "as it was settled");
+    for (id, verdict) in [
+        ("small-vmm", "holds"),
+        ("old-disks", "refuted"),
+        ("teleportation", "not_testable"),
+    ] {
+        assert_eq!(claim(&suite, id)["verdict"], verdict, "{suite}");
+    }
+    assert_eq!(claim(&suite, "long")["evidence"], "long");
+    assert_eq!(first.text("trials.csv"), trials, "it was not tried again");
+    assert_eq!(second.record()["resumed"].as_array().unwrap().len(), 1);
+    let nothing_left = stage.vtax("claims --resume suite").run();
+    nothing_left.exits(0).complains(&["finished suite"]);
+}
+
+#[test]
+fn a_suite_has_every_export() {
+    let Some(stage) = Stage::with_kvm() else {
+        return;
+    };
+    stage
+        .file("holds.toml", HOLDS)
+        .file("not.toml", NOT_TESTABLE);
+    let run = stage
+        .vtax("claims holds.toml not.toml --out suite --export-junit s.xml --export-markdown s.md --export-csv -")
+        .run();
+    run.exits(0);
+    let again = stage
+        .vtax("report suite --export-junit t.xml --export-markdown t.md --export-csv -")
+        .run();
+    again.exits(0);
+    assert_eq!(run.stdout, again.stdout);
+    let read = |name: &str| std::fs::read_to_string(stage.path(name)).unwrap();
+    assert_eq!(read("s.md"), read("t.md"));
+    assert!(read("s.md").contains("| small-vmm | "), "{}", read("s.md"));
+    let junit = quick_junit::Report::deserialize_from_str(&read("s.xml")).unwrap();
+    let names: Vec<&str> = junit.test_suites[0]
+        .test_cases
+        .iter()
+        .map(|case| case.name.as_str())
+        .collect();
+    assert_eq!(names, ["small-vmm", "teleportation"]);
+    assert_eq!((junit.failures, junit.errors), (0, 0));
+    let mut rows = csv::Reader::from_reader(run.stdout.as_bytes());
+    let verdicts: Vec<String> = rows
+        .records()
+        .map(|row| row.unwrap()[3].to_owned())
+        .collect();
+    assert_eq!(verdicts, ["holds", "not_testable"]);
+}

@@ -113,7 +113,11 @@ fn no_neighbour_outlives_a_killed_run_and_the_next_one_removes_their_groups() {
     let confined = BESIDE.replace("work = \"cpu\"\n", "work = \"cpu\"\ncpuset = [0]\n");
     stage.file("beside.toml", &confined);
     let checked = stage.vtax("scenario check beside.toml").run();
-    let text = match checked.exits(0).stdout.contains("can measure 2") {
+    let text = match checked
+        .exits(0)
+        .stdout
+        .contains("both cells can be measured")
+    {
         true => &confined,
         false => BESIDE,
     };

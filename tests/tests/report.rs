@@ -124,6 +124,82 @@ fn completions_and_the_manual_name_every_command() {
     }
 }
 
+#[test]
+fn the_manual_refers_to_pages_that_are_there() {
+    let stage = Stage::new();
+    stage.vtax("man --all pages").run().exits(0);
+    let pages: Vec<String> = std::fs::read_dir(stage.path("pages"))
+        .unwrap()
+        .map(|page| page.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let mut references = 0;
+    for page in &pages {
+        let text = std::fs::read_to_string(stage.path("pages").join(page)).unwrap();
+        for line in text.lines().filter(|line| line.ends_with("(1)")) {
+            let name = line.trim_end_matches("(1)").replace('\\', "");
+            assert!(pages.contains(&format!("{name}.1")), "{page}: {line}");
+            references += 1;
+        }
+    }
+    assert!(references > 10, "{pages:?}");
+}
+
+#[test]
+fn completions_know_scenarios_claims_and_workloads() {
+    let stage = Stage::new();
+    for shell in ["bash", "zsh"] {
+        let script = stage.vtax(&format!("completions {shell}")).run().stdout;
+        for name in ["noisy-neighbours", "memory-latency-95", "mem-first-touch"] {
+            assert!(script.contains(name), "{shell}: {name}");
+        }
+    }
+}
+
+#[test]
+fn a_workload_is_told_in_both_forms() {
+    let stage = Stage::new();
+    let list = stage.vtax("workload list").run();
+    let all = stage.vtax("workload --json").run().json();
+    assert_eq!(
+        list.exits(0).stdout.lines().count(),
+        all.as_array().unwrap().len()
+    );
+    let one = stage.vtax("workload mem-first-touch").run();
+    assert!(one.exits(0).stdout.contains("size = \"64MiB\""), "{one:#?}");
+    let json = stage.vtax("workload mem-first-touch --json").run().json();
+    assert_eq!(json["params"][0]["default"], "64MiB");
+    let wrong = stage.vtax("workload mem-first-tuch").run();
+    wrong
+        .exits(2)
+        .prints_nothing()
+        .complains(&["did you mean mem-first-touch?"]);
+}
+
+#[test]
+fn a_locale_of_ascii_gets_ascii() {
+    let stage = Stage::new();
+    stage.file("tiny.toml", &scenario::tiny("10%"));
+    for line in [
+        "doctor",
+        "run tiny.toml --dry-run",
+        "host show",
+        "claims --list",
+        "workload list",
+    ] {
+        let outcome = stage.vtax(line).env("LC_ALL", "C").run();
+        let text = format!("{}{}", outcome.stdout, outcome.stderr);
+        assert!(text.is_ascii() && !text.is_empty(), "{line}: {text}");
+        let utf8 = stage.vtax(line).env("LC_ALL", "C.UTF-8").run();
+        assert!(line != "doctor" || !utf8.stdout.is_ascii());
+    }
+    let [plain, json] = ["C", "C.UTF-8"].map(|locale| {
+        let outcome = stage.vtax("workload --json").env("LC_ALL", locale).run();
+        outcome.stdout
+    });
+    assert!(!plain.is_ascii());
+    assert_eq!(plain, json, "data has no locale");
+}
+
 /// That no command panics is looked at wherever one is run.
 #[test]
 fn a_stdout_that_takes_no_more_is_an_error_and_a_closed_one_is_none() {

@@ -133,6 +133,12 @@ fn json_is_one_object_of_the_promised_shape() {
     assert!(results["host"]["facts"]["kernel"]["value"].is_string());
     assert_eq!(results["payload_sha256"].as_str().unwrap().len(), 64);
     assert_eq!(results["interrupted"], false);
+    assert_eq!(results["vtax_version"], env!("CARGO_PKG_VERSION"));
+    assert!(results["started"].as_str().unwrap() < results["finished"].as_str().unwrap());
+    assert_eq!(
+        results["headline"]["reason"],
+        results["headline"]["sentence"]
+    );
     assert!(
         results["headline"]["sentence"]
             .as_str()
@@ -249,7 +255,9 @@ fn exports_are_what_their_readers_expect() {
         .iter()
         .map(|case| case.name.as_str())
         .collect();
-    assert_eq!((suite.name.as_str(), names), ("tiny", labels));
+    let mut cases = vec!["claim"];
+    cases.extend(&labels);
+    assert_eq!((suite.name.as_str(), names), ("tiny", cases));
 }
 
 #[test]

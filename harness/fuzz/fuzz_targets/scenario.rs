@@ -4,13 +4,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use vtax_scenarios::plan::HostFacts;
-use vtax_scenarios::{Overrides, host, parse};
+use vtax_scenarios::{Overrides, Testability, parse};
 
 fuzz_target!(|text: &str| {
     match parse("fuzz.toml", text, &Overrides::default()) {
         Ok(loaded) => {
             let _ = loaded.render_warnings(false);
-            let _ = host::check(&loaded.plan, &HostFacts::default());
+            let _ = Testability::of(&loaded.plan, &HostFacts::default()).summary(&loaded.plan);
         }
         Err(error) => {
             let _ = error.to_string();

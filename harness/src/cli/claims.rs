@@ -10,38 +10,57 @@ use clap::Args;
 use vtax_reports::claims::{Suite, confidence};
 use vtax_reports::export::terminal;
 use vtax_reports::store::REPORT_FILE;
-use vtax_scenarios::{Loaded, Overrides, claims, explain, explain_claim};
+use vtax_scenarios::{Loaded, Overrides, budget_warning, claims, explain, explain_claim};
 
 use super::exit::{self, Failure};
-use super::output::width;
+use super::output::{OutputArgs, prose, width};
 use super::run::{alone_on_a_tidy_host, default_dir, duration, stop_on_signals};
-use super::source;
-use crate::claims::{Claim, SuiteJob, run as test};
+use super::{names, place, source};
+use crate::claims::{Claim, SuiteJob, go_on, run as test, unfinished};
 use crate::progress::Talk;
+use crate::run::RunError;
+use crate::say::{self, say};
 
 #[derive(Debug, Args)]
 pub struct ClaimsArgs {
     /// Claims by their names, or scenario files of yours; by default all claims that ship.
-    #[arg(value_name = "ID")]
+    #[arg(
+        value_name = "ID",
+        value_parser = names::published_claims(),
+        hide_possible_values = true
+    )]
     ids: Vec<String>,
     /// List the claims that ship, and test none.
-    #[arg(long, conflicts_with_all = ["ids", "explain"])]
+    #[arg(long, conflicts_with_all = ["ids", "explain", "json"])]
     list: bool,
     /// Say how this claim is decided, and why by that threshold; test none.
-    #[arg(long, value_name = "ID", conflicts_with = "ids")]
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with_all = ["ids", "json"],
+        value_parser = names::published_claims(),
+        hide_possible_values = true
+    )]
     explain: Option<String>,
     /// Directory to make for the suite; each claim gets its run directory below it.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Go on with a suite that was killed or interrupted: claims that were tested are not tested again, and all is as it was
+    /// planned.
+    #[arg(
+        long,
+        value_name = "SUITE_DIR",
+        conflicts_with_all = ["ids", "out", "seed", "budget", "list", "explain"]
+    )]
+    resume: Option<PathBuf>,
     /// Seed of every random choice, in place of the scenarios'.
     #[arg(long)]
     seed: Option<u64>,
     /// Wall-clock budget of the whole suite such as `5min`, in place of the claims' own, which then shrink or grow alike.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     budget: Option<u64>,
-    /// Print the results as one JSON object instead of the table.
-    #[arg(long, conflicts_with_all = ["list", "explain"])]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 pub fn run(args: &ClaimsArgs, talk: Talk) -> Result<ExitCode, Failure> {
@@ -54,32 +73,65 @@ pub fn run(args: &ClaimsArgs, talk: Talk) -> Result<ExitCode, Failure> {
         if plan.verdicts() > 0 {
             text += &format!("\n{}", explain(&plan));
         }
-        write!(anstream::stdout(), "{text}").context("writing to stdout")?;
+        write!(say::stdout(), "{text}").context("writing to stdout")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let claims = claims_to_test(args)?;
+    args.output.can_be_written()?;
+    let (claims, begun, dir) = match &args.resume {
+        Some(dir) => {
+            let (claims, begun) = unfinished(dir, &source::facts()).map_err(RunError::from)?;
+            if !begun.interrupted {
+                say!(
+                    "vtax: {} holds a finished suite: there is nothing to do (`vtax report` shows it)",
+                    dir.display()
+                );
+                return Ok(ExitCode::SUCCESS);
+            }
+            (claims, Some(begun), dir.clone())
+        }
+        None => {
+            let claims = claims_to_test(args)?;
+            let dir = match &args.out {
+                Some(dir) => dir.clone(),
+                None => default_dir("claims")?,
+            };
+            place::can_hold_files(&dir)?;
+            tell_short_budgets(&claims, talk);
+            (claims, None, dir)
+        }
+    };
     let stop = stop_on_signals()?;
     let _alone = alone_on_a_tidy_host(talk)?;
-    let dir = match &args.out {
-        Some(dir) => dir.clone(),
-        None => default_dir("claims")?,
-    };
-    let suite = test(&SuiteJob {
+    let job = SuiteJob {
         claims: &claims,
         dir: &dir,
         command: std::env::args().collect(),
         stop: &stop,
         talk,
-    })?;
-    show(&suite, args.json)?;
+    };
+    let suite = match begun {
+        Some(begun) => go_on(&job, begun)?,
+        None => test(&job)?,
+    };
+    show(&suite, &args.output)?;
     if talk != Talk::Quiet {
-        anstream::eprintln!("report: {}", dir.join(REPORT_FILE).display());
+        say!("report: {}", dir.join(REPORT_FILE).display());
     }
     Ok(code(&suite))
 }
 
+/// Says whose budget does not suffice for the pilots.
+fn tell_short_budgets(claims: &[Claim], talk: Talk) {
+    let testable = claims.iter().filter(|claim| claim.here.whole.is_none());
+    for claim in testable.filter(|_| talk != Talk::Quiet) {
+        if let Some(warning) = budget_warning(&claim.plan, &claim.here) {
+            say!("vtax: {}: {warning}", claim.plan.scenario);
+        }
+    }
+}
+
 fn list() -> Result<ExitCode, Failure> {
-    let mut out = anstream::stdout();
+    let mut out = say::stdout();
     for claim in claims() {
         let plan = claim.load(&Overrides::default())?.plan;
         writeln!(out, "{:24} {}", claim.name, plan.claim.words).context("writing to stdout")?;
@@ -134,20 +186,18 @@ fn claims_to_test(args: &ClaimsArgs) -> Result<Vec<Claim>, Failure> {
         .collect()
 }
 
-/// The table of a suite with what may be said of it, or its JSON object.
-pub(super) fn show(suite: &Suite, json: bool) -> Result<(), Failure> {
-    let mut out = anstream::stdout();
-    let text = if json {
-        serde_json::to_string_pretty(suite).context("encoding the results")?
-    } else {
-        format!(
-            "{}\n{}\n{}",
-            terminal::claims(suite, width(), true),
-            suite.sentence(),
-            suite.promise()
-        )
-    };
-    Ok(writeln!(out, "{text}").context("writing to stdout")?)
+/// The table of a suite with what may be said of it, or what was asked for in its place.
+pub(super) fn show(suite: &Suite, output: &OutputArgs) -> Result<(), Failure> {
+    if output.write(|format, sink| format.write_claims(suite, sink))? {
+        return Ok(());
+    }
+    let text = format!(
+        "{}\n{}\n{}",
+        terminal::claims(suite, width(), true),
+        prose(&suite.sentence()),
+        prose(&suite.promise())
+    );
+    Ok(writeln!(say::stdout(), "{text}").context("writing to stdout")?)
 }
 
 /// The exit code that stands for a suite.

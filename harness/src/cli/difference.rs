@@ -1,5 +1,6 @@
 //! What a plan would change on the host, as a diff.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
@@ -26,7 +27,7 @@ pub fn text(host: &HostRoot, plan: &Plan) -> String {
             None => ways.push((&cell.host, measured, vec![cell])),
         }
     }
-    let mut text = String::new();
+    let mut text = experiments(host, plan, &facts);
     for (settings, measured, cells) in ways.iter().filter(|(settings, ..)| !settings.is_empty()) {
         let bold = Style::new().bold();
         let whose = if cells.len() == plan.cells.len() {
@@ -46,6 +47,27 @@ pub fn text(host: &HostRoot, plan: &Plan) -> String {
         let _ = writeln!(text, "\n{bold}The host, for {whose}{bold:#}");
         for (&knob, wanted) in *settings {
             text += &line(host, knob, wanted, measured, facts.get(&knob));
+        }
+    }
+    text
+}
+
+/// The same for experiments, which set the host by themselves.
+fn experiments(host: &HostRoot, plan: &Plan, facts: &BTreeMap<Knob, KnobFact>) -> String {
+    let mut text = String::new();
+    for experiment in &plan.experiments {
+        let Some(settings) = experiment.host_settings("on") else {
+            continue;
+        };
+        let bold = Style::new().bold();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "\n{bold}The host, for {}, with ksm off in between{bold:#}",
+            experiment.label
+        );
+        for (&knob, wanted) in &settings {
+            text += &line(host, knob, wanted, &[], facts.get(&knob));
         }
     }
     text

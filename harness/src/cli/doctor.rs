@@ -5,17 +5,21 @@ use std::{io::Write, process::ExitCode};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
+use vtax_reports::export::terminal::words;
+
 use super::exit;
+use super::output::width;
 use crate::host::{
     doctor::{Area, Examination, Finding, Status, examine},
     root::HostRoot,
 };
+use crate::say;
 
 /// Version of the JSON object.
 const SCHEMA: u32 = 1;
 
-/// Longest line of prose. Commands are never broken, so that they can be copied.
-const WIDTH: usize = 96;
+/// Longest line of prose; a narrower terminal has shorter ones. Remedies are never broken, so that commands can be copied.
+const WIDTH: usize = 100;
 
 /// Arguments of `vtax doctor`.
 #[derive(Debug, clap::Args)]
@@ -34,15 +38,19 @@ struct Output<'a> {
 /// Examines this host and prints the findings. The exit code is 0 where guests can be run, 5 where they cannot.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let examination = examine(&HostRoot::default());
-    let mut out = anstream::stdout().lock();
     if args.json {
         let output = Output {
             schema: SCHEMA,
             findings: &examination.findings,
         };
-        writeln!(out, "{}", serde_json::to_string_pretty(&output)?)?;
+        writeln!(
+            std::io::stdout(),
+            "{}",
+            serde_json::to_string_pretty(&output)?
+        )?;
     } else {
-        write!(out, "{}", render(&examination))?;
+        let text = render(&examination, usize::from(width()).min(WIDTH));
+        write!(say::stdout(), "{text}")?;
     }
     Ok(if examination.kvm_usable {
         ExitCode::SUCCESS
@@ -51,7 +59,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn render(examination: &Examination) -> String {
+fn render(examination: &Examination, width: usize) -> String {
     let bold = Style::new().bold();
     let mut text = String::new();
     let mut area: Option<Area> = None;
@@ -61,12 +69,12 @@ fn render(examination: &Examination) -> String {
             text += &format!("{gap}{bold}{}{bold:#}\n", finding.area.title());
             area = Some(finding.area);
         }
-        text += &line(finding);
+        text += &line(finding, width);
     }
-    text + "\n" + &verdict(examination) + "\n"
+    text + "\n" + &wrapped(&verdict(examination), width, "", "") + "\n"
 }
 
-fn line(finding: &Finding) -> String {
+fn line(finding: &Finding, width: usize) -> String {
     let (sign, color) = match finding.status {
         Status::Ok => ("✓", AnsiColor::Green),
         Status::Limited => ("!", AnsiColor::Yellow),
@@ -74,12 +82,12 @@ fn line(finding: &Finding) -> String {
     };
     let style = color.on_default();
     let faint = Style::new().dimmed();
-    let mut text = format!(
-        "  {style}{sign}{style:#} {}: {}\n",
-        finding.subject, finding.found
-    );
-    for prose in finding.means.iter().flat_map(|means| wrap(means, WIDTH)) {
-        text += &format!("      {faint}{prose}{faint:#}\n");
+    let found = format!("{}: {}", finding.subject, finding.found);
+    let found = wrapped(&found, width, "    ", "      ");
+    let mut text = format!("  {style}{sign}{style:#} {}\n", found.trim_start());
+    if let Some(means) = &finding.means {
+        let means = wrapped(means, width, "      ", "      ");
+        text += &format!("{faint}{means}{faint:#}\n");
     }
     if let Some(remedy) = &finding.remedy {
         text += &format!("      → {remedy}\n");
@@ -111,22 +119,11 @@ fn verdict(examination: &Examination) -> String {
     )
 }
 
-/// Breaks prose at spaces.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let last = lines.len() - 1;
-        let line = &mut lines[last];
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= width {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
+/// Prose in lines of at most `width` columns, broken at spaces; `first` is before its first line, `next` before the others.
+fn wrapped(text: &str, width: usize, first: &str, next: &str) -> String {
+    let room = width.saturating_sub(next.len().max(first.len()));
+    let lines = words(text, room);
+    first.to_owned() + &lines.join(&format!("\n{next}"))
 }
 
 #[cfg(test)]
@@ -145,7 +142,7 @@ mod tests {
     }
 
     fn plain(examination: &Examination) -> String {
-        anstream::adapter::strip_str(&render(examination)).to_string()
+        anstream::adapter::strip_str(&render(examination, 60)).to_string()
     }
 
     #[test]
@@ -163,8 +160,10 @@ mod tests {
             "{text}"
         );
         assert!(text.lines().any(|line| line == command), "{text}");
-        let too_long = |line: &&str| line.starts_with("      word") && line.len() > WIDTH + 6;
+        let too_long = |line: &&str| !line.contains('→') && line.chars().count() > 60;
         assert_eq!(text.lines().find(too_long), None);
+        let words = text.split_whitespace().filter(|it| *it == "word").count();
+        assert_eq!(words, 40, "no word is broken: {text}");
     }
 
     #[test]
@@ -179,9 +178,13 @@ mod tests {
             kvm_usable: true,
         };
         let text = plain(&examination);
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains("1 of 2 scenarios"), "{text}");
         assert!(text.contains("(! and ✗): 1."), "{text}");
         examination.kvm_usable = false;
-        assert!(plain(&examination).contains("can measure nothing"));
+        assert!(
+            plain(&examination).contains("can measure nothing"),
+            "{examination:?}"
+        );
     }
 }

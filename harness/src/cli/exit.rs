@@ -1,12 +1,12 @@
 //! Exit codes, and how a failure is told.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use vtax_reports::result::{Results, Verdict};
 use vtax_scenarios::ScenarioError;
 
 use crate::run::RunError;
+use crate::say::say;
 
 /// For `vtax --help`.
 pub const HELP: &str = "Exit codes: 0 ok, 1 failed, 2 usage or scenario error, 3 a claim is refuted, 4 undecided, \
@@ -41,23 +41,14 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         match self {
             Self::Message(error, code) => {
-                say(&format!("vtax: {}", told(&error)));
+                say!("vtax: {}", told(&error));
                 ExitCode::from(code)
             }
             Self::Rendered(text, code) => {
-                say(text.trim_end());
+                say!("{}", text.trim_end());
                 ExitCode::from(code)
             }
             Self::BrokenPipe => ExitCode::SUCCESS,
-        }
-    }
-
-    /// The exit code that goes with it.
-    #[must_use]
-    pub fn code(&self) -> u8 {
-        match self {
-            Self::Message(_, code) | Self::Rendered(_, code) => *code,
-            Self::BrokenPipe => 0,
         }
     }
 
@@ -65,11 +56,6 @@ impl Failure {
     pub fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self::Message(error.into(), USAGE)
     }
-}
-
-/// A line on stderr; the exit code tells it too, should nobody be there to read.
-fn say(line: &str) {
-    let _ = writeln!(anstream::stderr(), "{line}");
 }
 
 /// The error and its causes, each once: many errors name their cause themselves.

@@ -13,7 +13,7 @@ use vtax_scenarios::plan::{HostSettings, Knob, KnobFact, Plan};
 
 use super::exit::{self, Failure};
 use super::run::alone;
-use super::source;
+use super::{names, source};
 use crate::host::affinity::allowed_cpus;
 use crate::host::cgroups::Cgroups;
 use crate::host::journal::{Journal, JournalError, Origin};
@@ -22,6 +22,7 @@ use crate::host::leftovers::{self, Leftover};
 use crate::host::prepared::{Audit, Prepared, Restored};
 use crate::host::root::HostRoot;
 use crate::progress::Talk;
+use crate::say::{self, say};
 
 /// Version of the JSON object.
 const SCHEMA: u32 = 1;
@@ -37,6 +38,7 @@ pub enum HostCommand {
     /// Set the host as the `[host]` table of a scenario says, and leave it so until `vtax host restore`.
     Apply {
         /// A file, or the name of a shipped scenario.
+        #[arg(value_parser = names::scenarios(), hide_possible_values = true)]
         scenario: String,
     },
     /// Put back all that vtax has changed on this host, and remove what it has left.
@@ -74,8 +76,8 @@ fn show(json: bool) -> Result<ExitCode, Failure> {
         .into_iter()
         .collect::<Result<_, _>>()
         .map_err(failed)?;
-    let mut out = anstream::stdout().lock();
     if json {
+        let mut out = std::io::stdout().lock();
         let shown = Shown {
             schema: SCHEMA,
             knobs: &facts,
@@ -105,7 +107,7 @@ fn show(json: bool) -> Result<ExitCode, Failure> {
     for leftover in &left {
         text += &format!("{}\n", told(leftover));
     }
-    write!(out, "{text}").context("writing to stdout")?;
+    write!(say::stdout(), "{text}").context("writing to stdout")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -278,12 +280,12 @@ fn restore() -> Result<ExitCode, Failure> {
 /// Lines on stdout.
 fn print(lines: &[String]) -> anyhow::Result<()> {
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    write!(anstream::stdout(), "{text}").context("writing to stdout")
+    write!(say::stdout(), "{text}").context("writing to stdout")
 }
 
 /// A line on stderr, if it takes one: the host comes first.
 fn say(text: &str) {
-    let _ = writeln!(anstream::stderr(), "vtax: {text}");
+    say!("vtax: {text}");
 }
 
 /// Before something is measured: puts back what killed runs left, and says what else there is.

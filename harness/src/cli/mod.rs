@@ -5,12 +5,17 @@ mod difference;
 pub mod doctor;
 mod exit;
 mod host;
+mod judged;
+mod manual;
+mod names;
 mod output;
+mod place;
 mod report;
 mod run;
 mod scenario;
 mod selftest;
 mod source;
+mod workload;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -63,13 +68,15 @@ enum Command {
     /// Check, explain and list scenario files.
     #[command(subcommand)]
     Scenario(scenario::ScenarioCommand),
+    /// The workloads that a scenario may run, and all that there is to know of one.
+    Workload(workload::WorkloadArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page (roff): `vtax man | man -l -`.
-    Man,
+    /// Print the manual page (roff): `vtax man | man -l -`. It refers to pages of all commands, which `--all` writes.
+    Man(manual::ManArgs),
 }
 
 impl Command {
@@ -81,8 +88,9 @@ impl Command {
                 | Self::Claims(_)
                 | Self::Selftest(_)
                 | Self::Host(_)
+                | Self::Workload(_)
                 | Self::Completions { .. }
-                | Self::Man
+                | Self::Man(_)
         )
     }
 }
@@ -120,22 +128,15 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args).map_err(Failure::from),
         Command::Host(command) => host::run(&command),
         Command::Scenario(command) => scenario::run(&command),
+        Command::Workload(args) => workload::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "vtax", &mut script);
             written(&script)
         }
-        Command::Man => man(),
+        Command::Man(args) => manual::run(&args, Arguments::command()),
     };
     result.unwrap_or_else(|failure| failure.report())
-}
-
-fn man() -> Result<ExitCode, Failure> {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(Arguments::command())
-        .render(&mut page)
-        .map_err(anyhow::Error::from)?;
-    written(&page)
 }
 
 /// Writes all of it to stdout.

@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Args;
 use vtax_reports::estimate::whole;
 use vtax_reports::html;
-use vtax_reports::store::{REPORT_FILE, read, replace_file};
+use vtax_reports::store::{REPORT_FILE, RESULTS_FILE, read, replace_file, replace_json};
 use vtax_reports::suite;
 
 use super::claims;
 use super::exit::{self, Failure};
 use super::output::OutputArgs;
+use crate::say::say;
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -26,12 +27,13 @@ pub struct ReportArgs {
 }
 
 pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
+    args.output.can_be_written()?;
     if suite::is_in(&args.run) {
         return first_page(args);
     }
     let run = read(&args.run).map_err(Failure::usage)?;
     for note in &run.notes {
-        anstream::eprintln!("vtax: {note}");
+        say!("vtax: {note}");
     }
     let results = whole(&run);
     let page = html::render(&run, &results).context("rendering the report")?;
@@ -40,22 +42,20 @@ pub fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
         .clone()
         .unwrap_or_else(|| args.run.join(REPORT_FILE));
     replace_file(&path, page.as_bytes()).context("writing the report")?;
+    if args.html.is_none() && run.record.finished.is_none() {
+        // A run that was killed has left none.
+        replace_json(&args.run.join(RESULTS_FILE), &results).context("writing the results")?;
+    }
     args.output.show(&results)?;
-    anstream::eprintln!("report: {}", path.display());
+    say!("report: {}", path.display());
     Ok(ExitCode::from(exit::of(&results)))
 }
 
 /// The first page of a suite of claims, and the reports of their runs.
 fn first_page(args: &ReportArgs) -> Result<ExitCode, Failure> {
-    if args.output.exports() {
-        return Err(Failure::usage(anyhow!(
-            "{} holds a suite of claims, and exports are of single runs: name one of its folders",
-            args.run.display()
-        )));
-    }
     let read = suite::read(&args.run).map_err(Failure::usage)?;
     for note in &read.notes {
-        anstream::eprintln!("vtax: {note}");
+        say!("vtax: {note}");
     }
     for (dir, run, results) in &read.runs {
         let page = html::render(run, results).context("rendering the report of a run")?;
@@ -65,7 +65,7 @@ fn first_page(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let first = args.run.join(REPORT_FILE);
     let path = args.html.clone().unwrap_or(first);
     replace_file(&path, page.as_bytes()).context("writing the first page")?;
-    claims::show(&read.suite, args.output.json)?;
-    anstream::eprintln!("report: {}", path.display());
+    claims::show(&read.suite, &args.output)?;
+    say!("report: {}", path.display());
     Ok(claims::code(&read.suite))
 }

@@ -1,6 +1,5 @@
 //! `vtax run`: scenario, plan, measurement, results.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,26 +11,31 @@ use clap::Args;
 use procfs::process::Process;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vtax_reports::store::{RECORD_FILE, REPORT_FILE, StoreError};
-use vtax_scenarios::plan::{Form, HostFacts, Plan};
-use vtax_scenarios::spans::SpanMap;
 use vtax_scenarios::units::{parse_duration, parse_percent};
-use vtax_scenarios::{Loaded, Overrides, explain, host};
+use vtax_scenarios::{Loaded, Overrides, Testability, explain_here};
 
 use super::difference;
 use super::exit::{self, Failure};
+use super::judged::Judged;
 use super::output::OutputArgs;
-use super::source;
+use super::{names, place, source};
 use crate::host::exclusive::Exclusive;
 use crate::host::journal::state_directory;
 use crate::host::root::HostRoot;
 use crate::progress::{Progress, Talk};
 use crate::resume::Unfinished;
 use crate::run::{Job, RunError, run as measure};
+use crate::say::{self, say};
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Scenario files, or names of shipped scenarios (`vtax scenario list`).
-    #[arg(value_name = "SCENARIO", default_value = "quick")]
+    #[arg(
+        value_name = "SCENARIO",
+        default_value = "quick",
+        value_parser = names::scenarios(),
+        hide_possible_values = true
+    )]
     scenarios: Vec<String>,
     /// Run directory to make; with several scenarios, the folder that gets one for each.
     #[arg(long, value_name = "DIR")]
@@ -82,38 +86,36 @@ pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
         ..Overrides::default()
     };
     // All files are read before the first is measured: a typo in the last must not cost the time of the others.
-    let mut loaded = Vec::new();
+    let facts = source::facts();
+    let mut all = Vec::new();
     for name in &args.scenarios {
-        let mut scenario = source::load(name, &overrides)?;
+        let mut loaded = source::load(name, &overrides)?;
         if let Some(filter) = &args.filter {
-            scenario = filtered(scenario, filter)?;
+            loaded = filtered(loaded, filter)?;
         }
-        loaded.push(scenario);
+        all.push(Judged::new(loaded, &facts));
     }
     if args.dry_run {
-        let mut text = String::new();
-        for scenario in &loaded {
-            text += &explain(&scenario.plan);
-            text += &difference::text(&HostRoot::default(), &scenario.plan);
-        }
-        write!(anstream::stdout(), "{text}").context("writing to stdout")?;
+        let text: String = all.iter().map(dry).collect();
+        write!(say::stdout(), "{text}").context("writing to stdout")?;
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(out) = &args.out {
-        directories_are_free(out, &loaded)?;
+    args.output.can_be_written()?;
+    let dirs = directories(args.out.as_deref(), &all)?;
+    for judged in &all {
+        judged.tell(talk);
+    }
+    if all.iter().all(|judged| judged.here.whole.is_some()) {
+        return Ok(ExitCode::from(exit::HOST));
     }
     let stop = stop_on_signals()?;
     let _alone = alone_on_a_tidy_host(talk)?;
-    let several = loaded.len() > 1;
     let mut worst = 0;
-    for scenario in &loaded {
-        let code = match one(args, scenario, several, talk, &stop) {
-            // What this host lacks for one of them is no reason to leave the others out.
-            Err(lack) if several && lack.code() == exit::HOST => {
-                lack.report();
-                exit::HOST
-            }
-            code => code?,
+    for (judged, dir) in all.iter().zip(&dirs) {
+        // What this host lacks for one of them is no reason to leave the others out.
+        let code = match judged.here.whole {
+            Some(_) => exit::HOST,
+            None => one(args, judged, dir, talk, &stop)?,
         };
         worst = exit::worse(worst, code);
         if stop.load(Ordering::Relaxed) {
@@ -123,31 +125,41 @@ pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(worst))
 }
 
-/// The run directory of a scenario under `--out`.
-fn directory(out: &Path, scenario: &Loaded, several: bool) -> PathBuf {
-    if several {
-        out.join(&scenario.plan.scenario)
-    } else {
-        out.to_owned()
+/// What would be measured, changed on the host, and be lacking.
+fn dry(judged: &Judged) -> String {
+    let Judged { loaded, here } = judged;
+    let mut text = explain_here(&loaded.plan, here);
+    text += &difference::text(&HostRoot::default(), &loaded.plan);
+    let lacks = judged.lacks();
+    if !lacks.is_empty() {
+        text += &format!("\n{lacks}\n");
     }
+    text
 }
 
-/// Each scenario needs a run directory of its own. Asked before the first is measured: the last must not cost the others.
-fn directories_are_free(out: &Path, loaded: &[Loaded]) -> Result<(), Failure> {
-    let mut taken = BTreeSet::new();
-    for scenario in loaded {
-        let dir = directory(out, scenario, loaded.len() > 1);
+/// The run directory of each scenario. Each needs one of its own that can be made: asked before the first is measured, since
+/// the last must not cost the others.
+fn directories(out: Option<&Path>, all: &[Judged]) -> Result<Vec<PathBuf>, Failure> {
+    let mut dirs = Vec::new();
+    for judged in all {
+        let name = &judged.loaded.plan.scenario;
+        let dir = match out {
+            Some(out) if all.len() > 1 => out.join(name),
+            Some(out) => out.to_owned(),
+            None => default_dir(name)?,
+        };
         if dir.join(RECORD_FILE).exists() {
             return Err(RunError::Directory(StoreError::Occupied(dir)).into());
         }
-        if !taken.insert(dir) {
+        if out.is_some() && dirs.contains(&dir) {
             return Err(Failure::usage(anyhow!(
-                "two of these scenarios are called {}: each needs a run directory of its own",
-                scenario.plan.scenario
+                "two of these scenarios are called {name}: each needs a run directory of its own"
             )));
         }
+        place::can_hold_files(&dir)?;
+        dirs.push(dir);
     }
-    Ok(())
+    Ok(dirs)
 }
 
 /// The right to measure on this host and to change it, which one vtax has at a time.
@@ -175,30 +187,24 @@ fn filtered(mut loaded: Loaded, filter: &str) -> Result<Loaded, Failure> {
 /// Measures one scenario.
 fn one(
     args: &RunArgs,
-    loaded: &Loaded,
-    several: bool,
+    judged: &Judged,
+    dir: &Path,
     talk: Talk,
     stop: &AtomicBool,
 ) -> Result<u8, Failure> {
-    if let Form::NotTestable(why) = &loaded.plan.claim.form {
-        let text = format!("{}: not testable yet: {why}", loaded.plan.scenario);
-        return Err(Failure::Rendered(text, exit::HOST));
-    }
-    let facts = source::facts();
-    let plan = loaded.plan.settled(&facts);
-    let not_testable = not_testable(&plan, &facts, &loaded.spans)?;
-    if let Some(why) = host::premise_lacking(&plan, &facts) {
-        let text = format!("{}: not testable here: {why}", plan.scenario);
-        return Err(Failure::Rendered(text, exit::HOST));
-    }
+    let default;
     let dir = match &args.out {
-        Some(out) => directory(out, loaded, several),
-        None => default_dir(&loaded.plan.scenario)?,
+        Some(_) => dir,
+        // Another scenario of this name may have taken its place meanwhile.
+        None => {
+            default = first_free(dir);
+            &default
+        }
     };
     let job = Job {
-        plan: &plan,
-        not_testable,
-        dir: &dir,
+        plan: &judged.loaded.plan,
+        here: judged.here.clone(),
+        dir,
         command: std::env::args().collect(),
         stop,
         unfinished: None,
@@ -208,13 +214,14 @@ fn one(
 
 /// Goes on with the run in `dir`.
 fn resume(args: &RunArgs, dir: &Path, talk: Talk) -> Result<ExitCode, Failure> {
+    args.output.can_be_written()?;
     let find = || Unfinished::find(dir, args.budget).map_err(RunError::from);
     // A mistake is told whoever is at work; and only alone is it sure that nobody else goes on with the run.
     find()?;
     let stop = stop_on_signals()?;
     let _alone = alone_on_a_tidy_host(talk)?;
     let Some(unfinished) = find()? else {
-        anstream::eprintln!(
+        say!(
             "vtax: {} holds a finished run: there is nothing to do (`vtax report` shows it)",
             dir.display()
         );
@@ -223,7 +230,7 @@ fn resume(args: &RunArgs, dir: &Path, talk: Talk) -> Result<ExitCode, Failure> {
     let plan = unfinished.record().plan.clone();
     let job = Job {
         plan: &plan,
-        not_testable: BTreeMap::new(),
+        here: Testability::default(),
         dir,
         command: std::env::args().collect(),
         stop: &stop,
@@ -238,33 +245,9 @@ fn measured(args: &RunArgs, job: Job<'_>, talk: Talk) -> Result<u8, Failure> {
     let results = measure(job, &Progress::new(talk))?;
     args.output.show(&results)?;
     if talk != Talk::Quiet {
-        anstream::eprintln!("report: {}", report.display());
+        say!("report: {}", report.display());
     }
     Ok(exit::of(&results))
-}
-
-/// What the host lacks, by cell; an error where no cell at all can run.
-fn not_testable(
-    plan: &Plan,
-    facts: &HostFacts,
-    spans: &SpanMap,
-) -> Result<BTreeMap<u32, String>, Failure> {
-    if facts.max_vcpus == 0 {
-        // No KVM: no cell is to blame, and the run itself says what is missing.
-        return Ok(BTreeMap::new());
-    }
-    let untestable = host::check(plan, facts);
-    let lacking: BTreeMap<u32, String> = (0..)
-        .zip(&untestable)
-        .filter_map(|(cell, lack)| Some((cell, lack.as_ref()?.to_string())))
-        .collect();
-    if lacking.len() == plan.cells.len() && plan.experiments.is_empty() {
-        return Err(Failure::Rendered(
-            host::render_untestable(plan, spans, &untestable, true),
-            exit::HOST,
-        ));
-    }
-    Ok(lacking)
 }
 
 /// What is said to one who cannot wait, and to one who did not.

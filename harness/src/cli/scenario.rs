@@ -5,29 +5,46 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use vtax_scenarios::{Overrides, explain, host, json_schema, list, shipped};
+use vtax_scenarios::plan::Form;
+use vtax_scenarios::{Overrides, explain, json_schema, list, shipped};
 
 use super::exit::{self, Failure};
-use super::source;
+use super::judged::Judged;
+use super::{names, source};
+use crate::say::{self, say};
 
 #[derive(Debug, Subcommand)]
 pub enum ScenarioCommand {
     /// Look for errors in scenario files, and for what this host lacks to run them.
     Check {
         /// Files, or names of shipped scenarios.
-        #[arg(required = true, value_name = "SCENARIO")]
+        #[arg(
+            required = true,
+            value_name = "SCENARIO",
+            value_parser = names::scenarios(),
+            hide_possible_values = true
+        )]
         scenarios: Vec<String>,
     },
     /// Say what would be measured, in which order and how long it would take.
     Explain {
         /// A file, or the name of a shipped scenario.
-        #[arg(default_value = "quick")]
+        #[arg(
+            default_value = "quick",
+            value_parser = names::scenarios(),
+            hide_possible_values = true
+        )]
         scenario: String,
     },
-    /// List the shipped scenarios, or print one to copy and edit.
+    /// List the shipped scenarios, or print one to copy and edit. Its first line names the schema that editors complete by:
+    /// `vtax scenario schema > scenario.schema.json` puts it beside your copy.
     List {
         /// Print this one's text.
-        #[arg(value_name = "NAME")]
+        #[arg(
+            value_name = "NAME",
+            value_parser = names::scenarios(),
+            hide_possible_values = true
+        )]
         name: Option<String>,
     },
     /// Print the JSON schema of scenario files, for editors.
@@ -35,7 +52,7 @@ pub enum ScenarioCommand {
 }
 
 pub fn run(command: &ScenarioCommand) -> Result<ExitCode, Failure> {
-    let mut out = anstream::stdout();
+    let mut out = say::stdout();
     match command {
         ScenarioCommand::Check { scenarios } => {
             let mut measurable = true;
@@ -62,7 +79,13 @@ pub fn run(command: &ScenarioCommand) -> Result<ExitCode, Failure> {
                     "no shipped scenario is called {name}; `vtax scenario list` names them"
                 ))
             })?;
-            write!(out, "{}", scenario.text).context("writing to stdout")?;
+            // A file to be: its bytes, whatever the locale.
+            write!(std::io::stdout(), "{}", scenario.text).context("writing to stdout")?;
+            if scenario.text.starts_with("#:schema") {
+                say!(
+                    "vtax: for completion in editors, beside your copy: vtax scenario schema > scenario.schema.json"
+                );
+            }
         }
         ScenarioCommand::Schema => {
             writeln!(out, "{}", json_schema().trim_end()).context("writing to stdout")?;
@@ -71,36 +94,21 @@ pub fn run(command: &ScenarioCommand) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether this host can measure some of the scenario. What it lacks for an experiment, only trying it tells.
+/// Whether this host can test the scenario.
 fn check(name: &str) -> Result<bool, Failure> {
     let loaded = source::load(name, &Overrides::default())?;
-    let facts = source::facts();
-    let untestable = host::check(&loaded.plan, &facts);
-    let premise = host::premise_lacking(&loaded.plan, &facts);
-    let (lacking, cells) = (untestable.iter().flatten().count(), untestable.len());
-    for text in [
-        loaded.render_warnings(true),
-        host::render_untestable(&loaded.plan, &loaded.spans, &untestable, true),
-    ] {
-        if !text.is_empty() {
-            anstream::eprintln!("{}", text.trim_end());
-        }
+    let warnings = loaded.render_warnings(true);
+    if !warnings.is_empty() {
+        say!("{}", warnings.trim_end());
     }
-    let experiments = loaded.plan.experiments.len();
-    let mut told = vec![format!("{name}: no error")];
-    if cells > 0 {
-        let can = cells - lacking;
-        told.push(format!(
-            "{cells} cells, of which this host can measure {can}"
-        ));
+    let judged = Judged::new(loaded, &source::facts());
+    let lacks = judged.lacks();
+    if !lacks.is_empty() {
+        say!("{lacks}");
     }
-    if experiments > 0 {
-        told.push(format!("{experiments} experiments"));
-    }
-    if let Some(why) = &premise {
-        told.push(format!("not testable here: {why}"));
-    }
-    writeln!(anstream::stdout(), "{}", told.join("; ")).context("writing to stdout")?;
-    // A claim that nothing can decide yet has neither, and lacks nothing of this host.
-    Ok(premise.is_none() && (lacking < cells || cells == 0))
+    let plan = &judged.loaded.plan;
+    let summary = judged.here.summary(plan);
+    writeln!(say::stdout(), "{name}: no error; {summary}").context("writing to stdout")?;
+    // A claim that nothing can decide yet lacks nothing of this host.
+    Ok(judged.here.whole.is_none() || matches!(plan.claim.form, Form::NotTestable(_)))
 }

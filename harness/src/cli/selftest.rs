@@ -13,6 +13,7 @@ use vtax_reports::selftest::{Level, Rate, Selftest};
 use super::exit::{self, Failure};
 use super::run::{alone_on_a_tidy_host, duration, stop_on_signals};
 use crate::progress::Talk;
+use crate::say::{self, say};
 use crate::selftest::{LEVELS, Options, STALLS, SelftestError, selftest};
 
 #[derive(Debug, Args)]
@@ -57,18 +58,18 @@ pub fn run(args: &SelftestArgs, talk: Talk) -> Result<ExitCode, Failure> {
     let result = selftest(&options, |trial| {
         bar.inc(1);
         if talk == Talk::Verbose {
-            anstream::eprintln!("{trial}");
+            say!("{trial}");
         }
     })
     .map_err(failure)?;
     bar.finish_and_clear();
 
-    let mut out = anstream::stdout().lock();
     if args.json {
+        let mut out = std::io::stdout().lock();
         serde_json::to_writer_pretty(&mut out, &result).context("writing to stdout")?;
         writeln!(out).context("writing to stdout")?;
     } else {
-        write!(out, "{}", table(&result)).context("writing to stdout")?;
+        write!(say::stdout(), "{}", table(&result)).context("writing to stdout")?;
     }
     Ok(if result.interrupted {
         ExitCode::from(exit::INTERRUPTED)

@@ -13,7 +13,6 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{Scope, sleep};
 use std::time::{Duration, Instant};
 
-use procfs::Current as _;
 use procfs::process::Process;
 use vtax_scenarios::memory::{MEMORY_STEP_BYTES, arena_bytes};
 use vtax_scenarios::plan::{Backing, Experiment, PageSize, Topology};
@@ -126,16 +125,6 @@ impl Plan {
         } else {
             memory
         };
-        let free = procfs::Meminfo::current()
-            .ok()
-            .and_then(|it| it.mem_available);
-        if let Some(free) = free.filter(|&free| free < growth) {
-            return Err(ExperimentError::NotTestable(format!(
-                "this host has {} MiB of memory left, and the guest is to grow by {}; write a smaller growth",
-                free >> 20,
-                growth >> 20
-            )));
-        }
         Ok(Self {
             memory,
             region: Region {

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use vtax_scenarios::plan::{
-    Backing, Content, Experiment, HostSettings, Knob, Neighbour, Work, child_seed,
+    Backing, Content, Experiment, HostSettings, Neighbour, Work, child_seed,
 };
 use vtax_workloads::machine::RAM_BASE;
 
@@ -61,23 +61,7 @@ fn merge(
 ) -> Result<Outcome, ExperimentError> {
     let share = |name| experiment.param(name) as f64 / 100.0;
     let (zero, common) = (share("zero-percent"), share("common-percent"));
-    if zero + common > 1.0 {
-        let why = "zero-percent and common-percent are more than 100 together; write less";
-        return Err(ExperimentError::NotTestable(why.to_owned()));
-    }
-    let settings = |run: &str| {
-        HostSettings::from([
-            (Knob::Ksm, run.to_owned()),
-            (
-                Knob::KsmPagesToScan,
-                experiment.param("pages-to-scan").to_string(),
-            ),
-            (
-                Knob::KsmSleep,
-                format!("{}ms", experiment.param("sleep") / 1_000_000),
-            ),
-        ])
-    };
+    let settings = |run| experiment.host_settings(run).unwrap_or_default();
     host.set(&settings("on"), &[])?;
     let watch = Watch {
         root: HostRoot::default(),

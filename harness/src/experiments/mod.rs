@@ -21,7 +21,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use vtax_reports::record::NotMeasured;
 use vtax_reports::trials::Trial;
 use vtax_scenarios::plan::{Experiment, ExperimentKind, Plan, child_seed};
 
@@ -33,6 +32,7 @@ use crate::guest::ram::RamError;
 use crate::host::affinity::AffinityError;
 use crate::host::prepared::{KnobError, Prepared};
 use crate::host::root::ReadError;
+use crate::lack::Lack as _;
 use crate::neighbours::CrowdError;
 use crate::neighbours::footprint::FootprintError;
 use crate::notebook::Notebook;
@@ -113,21 +113,6 @@ pub enum ExperimentError {
     Aborted,
 }
 
-impl ExperimentError {
-    /// For the record: a host that lacks something cannot test, anything else failed.
-    fn why(&self) -> NotMeasured {
-        match self {
-            Self::NotTestable(_)
-            | Self::Ram(_)
-            | Self::Rig(RigError::Ram(_))
-            | Self::Knob(KnobError::Obstacle { .. } | KnobError::Foreign(_))
-            | Self::Read(_) => NotMeasured::NotTestable(self.to_string()),
-            Self::Crowd(error) if error.is_lack() => NotMeasured::NotTestable(self.to_string()),
-            _ => NotMeasured::Failed(self.to_string()),
-        }
-    }
-}
-
 /// Keeps the seeds of experiments apart from those of cells.
 const EXPERIMENT_STREAM: u64 = 20;
 
@@ -187,6 +172,9 @@ pub fn run(
     let wanted: Vec<_> = in_turn
         .filter(|&(experiment, repetition)| !notebook.has_tried(experiment, repetition))
         .collect();
+    if stop.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     progress.start(wanted.len() as u64);
     for (left, (experiment, repetition)) in (1..=wanted.len() as u64).rev().zip(wanted) {
         if stop.load(Ordering::Relaxed) || rig.elapsed() >= plan.budget_nanos {
@@ -221,7 +209,12 @@ pub fn run(
             }
             Err(error) => {
                 progress.failed(&experiment.label, &error);
-                notebook.experiment_failed(rig.elapsed(), experiment, repetition, error.why())?;
+                notebook.experiment_failed(
+                    rig.elapsed(),
+                    experiment,
+                    repetition,
+                    error.not_measured(),
+                )?;
             }
         }
     }

@@ -117,6 +117,8 @@ const COMMON: &[(&str, &str)] = &[
     ("sys/devices/system/node/has_memory", "0\n"),
     ("sys/kernel/mm/ksm/run", "1\n"),
     ("sys/kernel/mm/ksm/pages_sharing", "77\n"),
+    ("sys/kernel/mm/ksm/pages_to_scan", "100\n"),
+    ("sys/kernel/mm/ksm/sleep_millisecs", "20\n"),
     (
         "sys/kernel/mm/transparent_hugepage/defrag",
         "always defer [madvise] never\n",

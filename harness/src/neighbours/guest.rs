@@ -27,6 +27,7 @@ use crate::guest::ram::{Ram, RamConfig, RamError};
 use crate::guest::{Executor as _, Failure, layout};
 use crate::host::caches::last_level_cache;
 use crate::host::root::HostRoot;
+use crate::lack::Lack as _;
 use crate::measure::disk;
 
 /// A block aims at twice this, so that progress is seen every 10 ms or so.
@@ -72,7 +73,12 @@ pub(super) enum LifeError {
 impl LifeError {
     /// Whether the host lacks something, as opposed to a guest that failed.
     pub fn is_lack(&self) -> bool {
-        matches!(self, Self::Vm(_) | Self::Ram(_) | Self::Disk(_))
+        match self {
+            Self::Vm(error) => error.is_lack(),
+            Self::Ram(error) => error.is_lack(),
+            Self::Disk(error) => error.is_lack(),
+            _ => false,
+        }
     }
 }
 

@@ -1,11 +1,14 @@
 //! One row per cell, for spreadsheets and data frames.
 
+use serde::Serialize;
+
 use super::ExportError;
+use crate::claims::Suite;
 use crate::ledger::Ledger;
-use crate::result::{CellResult, Direction, Interval, Results, SideSummary, Verdict};
+use crate::result::{CellResult, Direction, Interval, Results, SideSummary};
 use crate::stats::stalls::Stalls;
 
-const COLUMNS: [&str; 59] = [
+pub(crate) const COLUMNS: [&str; 59] = [
     "id",
     "scenario",
     "label",
@@ -84,6 +87,62 @@ pub(super) fn rows(results: &Results) -> Result<Vec<u8>, ExportError> {
     })
 }
 
+/// Columns of a suite of claims.
+pub(crate) const CLAIM_COLUMNS: [&str; 10] = [
+    "id",
+    "part",
+    "words",
+    "verdict",
+    "unit",
+    "value",
+    "low",
+    "high",
+    "confidence",
+    "reason",
+];
+
+/// The header and a row for each claim and each of its parts.
+pub(super) fn claims(suite: &Suite) -> Result<Vec<u8>, ExportError> {
+    let encode = |error: csv::Error| ExportError::Encode {
+        format: "CSV",
+        what: error.to_string(),
+    };
+    let mut rows = csv::Writer::from_writer(Vec::new());
+    rows.write_record(CLAIM_COLUMNS).map_err(encode)?;
+    for claim in &suite.claims {
+        let parts = claim.parts.iter().map(|part| (part.words.as_str(), part));
+        for (part, line) in std::iter::once(("", &claim.whole)).chain(parts) {
+            let finding = line.finding.as_ref();
+            let unit = finding.map(|it| word(&it.unit)).unwrap_or_default();
+            let interval = finding.map(|it| it.interval);
+            let [value, low, high] = ends(interval);
+            rows.write_record([
+                claim.id.as_str(),
+                part,
+                &line.words,
+                &word(&line.verdict),
+                &unit,
+                &value,
+                &low,
+                &high,
+                &optional(interval.map(|it| it.confidence)),
+                &line.sentence,
+            ])
+            .map_err(encode)?;
+        }
+    }
+    rows.into_inner().map_err(|error| ExportError::Encode {
+        format: "CSV",
+        what: error.to_string(),
+    })
+}
+
+/// What JSON calls it.
+fn word(value: &impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
+}
+
 fn row(results: &Results, cell: &CellResult) -> Vec<String> {
     let mut row = vec![
         cell.id.to_string(),
@@ -115,14 +174,7 @@ fn row(results: &Results, cell: &CellResult) -> Vec<String> {
         cell.boots.to_string(),
         cell.rounds.to_string(),
         pairs(&cell.voided),
-        match cell.verdict {
-            Verdict::Holds => "holds",
-            Verdict::Refuted => "refuted",
-            Verdict::Undecided => "undecided",
-            Verdict::NotTestable => "not_testable",
-            Verdict::Cost => "cost",
-        }
-        .to_owned(),
+        word(&cell.verdict),
         cell.failed.to_string(),
         cell.anomaly.clone().unwrap_or_default(),
         cell.reason.clone(),

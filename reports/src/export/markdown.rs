@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::figures::{NONE, Outcome, figure, floor, percent_interval, quantity};
 use super::settings::{Column, Row};
-use crate::result::{CellResult, Results};
+use crate::claims::Suite;
+use crate::result::{CellResult, Results, Verdict};
 
 /// The document.
 pub(super) fn document(results: &Results) -> String {
@@ -43,6 +44,45 @@ pub(super) fn document(results: &Results) -> String {
         );
     }
     experiments(&mut text, results);
+    text
+}
+
+/// The document of a suite of claims.
+pub(super) fn claims(suite: &Suite) -> String {
+    let mut text = format!(
+        "**{}**\n\n{}\n\n",
+        literal(&suite.sentence()),
+        literal(&suite.promise())
+    );
+    if suite.interrupted {
+        text.push_str(
+            "> The suite was interrupted: what it had measured until then is reported.\n\n",
+        );
+    }
+    text.push_str("| claim | figure | must be | verdict |\n| :--- | ---: | ---: | :--- |\n");
+    for claim in &suite.claims {
+        let parts = claim.parts.iter().map(|part| (part.words.as_str(), part));
+        for (name, line) in std::iter::once((claim.id.as_str(), &claim.whole)).chain(parts) {
+            let (figure, threshold) = match line.figures() {
+                Some((value, ends, threshold)) => (format!("{value} {ends}"), threshold),
+                None => (NONE.to_owned(), NONE.to_owned()),
+            };
+            let outcome = Outcome::of_verdict(line.verdict);
+            let why = match line.verdict {
+                Verdict::Holds => String::new(),
+                _ => format!(": {}", literal(&line.sentence)),
+            };
+            let _infallible = writeln!(
+                text,
+                "| {} | {} | {} | {} {}{why} |",
+                literal(name),
+                literal(&figure),
+                literal(&threshold),
+                outcome.sign(),
+                outcome.word(),
+            );
+        }
+    }
     text
 }
 

@@ -7,7 +7,7 @@
 //!
 //! A ratio is always performance: guest as a share of native, 1.0 is no loss, whatever the unit's direction.
 
-mod csv;
+pub(crate) mod csv;
 pub mod figures;
 mod junit;
 mod markdown;
@@ -16,8 +16,10 @@ pub mod terminal;
 
 use std::io::{self, Write};
 
+use serde::Serialize;
 use thiserror::Error;
 
+use crate::claims::Suite;
 use crate::result::Results;
 
 /// Why an export could not be written.
@@ -50,8 +52,9 @@ pub enum Format {
     Csv,
     /// The headline, what settings do, and one table row per cell, for an issue or a wiki.
     Markdown,
-    /// One test case per cell, for a CI server: *holds* is a success, *refuted* a failure, *undecided* and *not
-    /// testable* are skipped with their reason, a failed guest is an error.
+    /// A test case for the claim and one for each cell, for a CI server: *holds* is a success, *refuted* a failure, *undecided*
+    /// and *not testable* are skipped with their reason, a failed guest is an error. Whether anything is a failure is the claim's
+    /// verdict, as it is for the exit code.
     Junit,
 }
 
@@ -71,9 +74,25 @@ impl Format {
             .write_all(&text)
             .map_err(|source| ExportError::Io { format, source })
     }
+
+    /// Writes a suite of claims to `output` in this format: a row, or a test case, for each claim and each of its parts.
+    ///
+    /// # Errors
+    /// As [`Format::write`].
+    pub fn write_claims(self, suite: &Suite, output: &mut dyn Write) -> Result<(), ExportError> {
+        let (format, text) = match self {
+            Self::Json => ("JSON", json(suite)?),
+            Self::Csv => ("CSV", csv::claims(suite)?),
+            Self::Markdown => ("Markdown", markdown::claims(suite).into_bytes()),
+            Self::Junit => ("JUnit", junit::of_claims(suite)?),
+        };
+        output
+            .write_all(&text)
+            .map_err(|source| ExportError::Io { format, source })
+    }
 }
 
-fn json(results: &Results) -> Result<Vec<u8>, ExportError> {
+fn json(results: &impl Serialize) -> Result<Vec<u8>, ExportError> {
     let mut text = serde_json::to_vec_pretty(results).map_err(|error| ExportError::Encode {
         format: "JSON",
         what: error.to_string(),

@@ -13,6 +13,28 @@ use crate::result::{CellResult, Results, SideSummary, Verdict};
 /// Below this many columns the two sides' figures move under the cell's label.
 const ROOMY: u16 = 110;
 
+/// In fewer columns than this a table would break its words: what it says is then told row by row.
+const NARROW: u16 = 72;
+
+/// The text in lines of at most `width` columns, broken at spaces; a word that is longer has a line of its own.
+#[must_use]
+pub fn words(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.len() - 1;
+        let line = &mut lines[last];
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
 /// The table of all cells, at most `width` columns wide, with ANSI colours where `colours` says so.
 #[must_use]
 pub fn table(results: &Results, width: u16, colours: bool) -> String {
@@ -45,7 +67,7 @@ pub fn table(results: &Results, width: u16, colours: bool) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    finished(table, colours)
+    finished(table, width, colours)
 }
 
 /// The table of a suite of claims, and below it a line for each that the table says nothing certain of: why.
@@ -58,11 +80,16 @@ pub fn claims(suite: &Suite, width: u16, colours: bool) -> String {
             table.add_row(line(&format!("  {}", part.words), part));
         }
     }
-    let mut text = finished(table, colours);
+    let mut text = finished(table, width, colours);
     for claim in &suite.claims {
         let whole = &claim.whole;
         if whole.finding.is_none() || whole.verdict == Verdict::Undecided {
-            text += &format!("\n{}: {}", printable(&claim.id), printable(&whole.sentence));
+            let why = format!("{}: {}", printable(&claim.id), printable(&whole.sentence));
+            let lines = match width < NARROW {
+                true => words(&why, width.into()),
+                false => vec![why],
+            };
+            text += &format!("\n{}", lines.join("\n"));
         }
     }
     text
@@ -101,7 +128,7 @@ pub fn experiments(results: &Results, width: u16, colours: bool) -> Option<Strin
             ]);
         }
     }
-    (!results.experiments.is_empty()).then(|| finished(table, colours))
+    (!results.experiments.is_empty()).then(|| finished(table, width, colours))
 }
 
 /// The table of what settings do to the guest, guest against guest; `None` where none were compared.
@@ -144,7 +171,7 @@ pub fn settings(results: &Results, width: u16, colours: bool) -> Option<String> 
     for column in table.column_iter_mut().skip(titles.len() - columns.len()) {
         column.set_constraint(ColumnConstraint::ContentWidth);
     }
-    (!rows.is_empty()).then(|| finished(table, colours))
+    (!rows.is_empty()).then(|| finished(table, width, colours))
 }
 
 fn new_table(titles: &[&str], width: u16) -> Table {
@@ -163,13 +190,40 @@ fn new_table(titles: &[&str], width: u16) -> Table {
     table
 }
 
-fn finished(mut table: Table, colours: bool) -> String {
+fn finished(mut table: Table, width: u16, colours: bool) -> String {
+    if width < NARROW {
+        return row_by_row(&table, usize::from(width));
+    }
     if colours {
         table.enforce_styling();
     } else {
         table.force_no_tty();
     }
     table.trim_fmt()
+}
+
+/// Each row as its first field with the others below it, each behind its column's title.
+fn row_by_row(table: &Table, width: usize) -> String {
+    let titles: Vec<String> = table
+        .header()
+        .into_iter()
+        .flat_map(|header| header.cell_iter())
+        .map(Cell::content)
+        .collect();
+    let mut lines = Vec::new();
+    for row in table.row_iter() {
+        for (index, (cell, title)) in row.cell_iter().zip(&titles).enumerate() {
+            let content = cell.content();
+            let (text, indent) = match index {
+                0 => (content, ""),
+                _ => (format!("{title}: {content}"), "  "),
+            };
+            let room = width.saturating_sub(indent.len()).max(1);
+            let wrapped = text.lines().flat_map(|line| words(line, room));
+            lines.extend(wrapped.map(|line| format!("{indent}{line}")));
+        }
+    }
+    lines.join("\n")
 }
 
 fn verdict(outcome: Outcome) -> Cell {

@@ -1,5 +1,6 @@
 //! The known causes of a loss: what counts them, and what prices them. No event belongs to two of them.
 
+use schemars::JsonSchema;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,9 @@ use crate::counters::{Counter, Counts};
 use crate::record::CostOf;
 
 /// Where time may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// Port accesses that the VMM answers.

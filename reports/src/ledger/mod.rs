@@ -15,6 +15,7 @@ mod account;
 mod cause;
 mod cost;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use account::BootAccount;
@@ -26,7 +27,7 @@ use crate::stats::mean::LogMean;
 use crate::stats::stein;
 
 /// The account of one cell.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ledger {
     /// Native time per unit of work, in nanoseconds: mean over boots.
     pub native_nanos: f64,
@@ -47,7 +48,7 @@ pub struct Ledger {
 }
 
 /// What one cause predicts.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// The cause.
     pub cause: Cause,
@@ -60,7 +61,7 @@ pub struct Entry {
 }
 
 /// A cause without a prediction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unaccounted {
     /// The cause.
     pub cause: Cause,
@@ -69,7 +70,7 @@ pub struct Unaccounted {
 }
 
 /// What to make of a residual.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
     /// The residual is within the noise: its interval holds 0, or it is no larger than what native against native

@@ -1,5 +1,6 @@
 //! How a guest stumbles: how often its blocks stall, for how long, and what could not be seen.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::throughput::Split;
@@ -7,7 +8,7 @@ use super::throughput::Split;
 /// Stalls of one cell's blocks on both sides.
 ///
 /// A stall is a block far longer than its side's others (`stats/throughput.rs` says from when on).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stalls {
     /// Whether they cost the guest more than native, beyond chance: the lower end of `cost` is above 0.
     pub stumbles: bool,

@@ -4,6 +4,7 @@
 //! A block after a switch of sides finds caches and TLBs as the other side left them. The run-in before each block is there
 //! to make that good; here it is checked, in every run.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::mean::{LogMean, combine};
@@ -16,7 +17,7 @@ const STALL: f64 = 0.1;
 
 /// By how much longer a block takes after a block of the other side than after one of its own, as a share of it, for each side;
 /// `None` with too few blocks of one kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CarryOver {
     /// Blocks on the host.
     pub native: Option<Interval>,

@@ -7,7 +7,7 @@ use super::{StoreError, read_lines, side_name, side_named};
 use crate::counters::{Counter, CounterLog, CounterRow, Counts};
 
 /// The columns that say which block it is.
-const KEYS: [&str; 5] = ["cell", "boot", "round", "side", "vcpu"];
+pub(crate) const KEYS: [&str; 5] = ["cell", "boot", "round", "side", "vcpu"];
 
 /// The first line.
 pub(super) fn header() -> String {

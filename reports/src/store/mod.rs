@@ -14,13 +14,13 @@
 //! appended to, and a torn last line is dropped and said so in [`Run::notes`]. Only a run that goes on (`--resume`) takes
 //! something out of logs: [`cut`] replaces each as a whole by what it keeps of it, and removes `trials.csv`.
 
-mod counters;
+pub(crate) mod counters;
 mod events;
 mod latency;
 mod reader;
 mod resume;
-mod samples;
-mod trials;
+pub(crate) mod samples;
+pub(crate) mod trials;
 mod writer;
 
 use std::io;
@@ -32,8 +32,7 @@ use crate::record::Side;
 
 pub use events::{Event, EventLog};
 pub use latency::LatencyLog;
-pub(crate) use reader::versioned;
-pub use reader::{Run, read, read_record};
+pub use reader::{Run, read, read_record, versioned};
 pub use resume::{cut, events};
 pub use writer::{Writer, replace_file, replace_json};
 
@@ -51,6 +50,8 @@ pub const EVENTS_FILE: &str = "events.jsonl";
 pub const RESULTS_FILE: &str = "results.json";
 /// What a suite of claims came to, in the directory above their runs.
 pub const CLAIMS_FILE: &str = "claims.json";
+/// The plans of a suite of claims, by which it goes on after it was killed.
+pub const PLANS_FILE: &str = "plans.json";
 /// The report for people.
 pub const REPORT_FILE: &str = "report.html";
 

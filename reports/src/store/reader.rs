@@ -67,7 +67,10 @@ pub fn read_record(dir: &Path) -> Result<RunRecord, StoreError> {
 }
 
 /// Reads a JSON file that begins with the number of its schema.
-pub(crate) fn versioned<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
+///
+/// # Errors
+/// It cannot be read, was written by a newer vtax, or is damaged.
+pub fn versioned<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
     /// The one field that every version has.
     #[derive(Deserialize)]
     struct Peek {

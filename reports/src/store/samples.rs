@@ -9,7 +9,7 @@ use crate::record::{Marks, Sample};
 
 /// The columns. `inner_nanos` is `ticks` in nanoseconds, for readers other than vtax. Older runs lack the last one or the
 /// last two; without `latency_ticks`, `ticks` is that median times `iterations` where single latencies make the figure.
-const COLUMNS: [&str; 15] = [
+pub(crate) const COLUMNS: [&str; 15] = [
     "cell",
     "boot",
     "round",

@@ -7,7 +7,7 @@ use super::{StoreError, read_lines};
 use crate::trials::Trial;
 
 /// The columns. `at_nanos` is empty but for points of time series.
-const COLUMNS: [&str; 5] = ["experiment", "repetition", "metric", "at_nanos", "value"];
+pub(crate) const COLUMNS: [&str; 5] = ["experiment", "repetition", "metric", "at_nanos", "value"];
 
 /// The first line.
 pub(super) fn header() -> String {

@@ -1,7 +1,8 @@
 //! Verdicts on claims about something else than a share of native: a figure against a bound, and how both are told.
 
-use vtax_scenarios::plan::{Bound, Unit};
+use vtax_scenarios::plan::{Bound, Cell, Form, Plan, Unit};
 
+use super::deciding::decides;
 use super::{Judgement, Measured, nested, remarks, words};
 use crate::record::RunRecord;
 use crate::result::{Finding, Headline, Interval, Verdict};
@@ -18,23 +19,33 @@ pub(crate) fn position(interval: &Interval, bound: Bound) -> Verdict {
     }
 }
 
-/// A cell whose own share of native decides nothing, since the claim is about something else, or there is none: wherever it
-/// lies, it has no verdict. What is amiss with the cell keeps its own.
+/// A cell whose own share of native decides nothing, for the reason given: the claim is about something else, or leaves it out,
+/// or there is none. Wherever the share lies, it has no verdict. What is amiss with the cell keeps its own.
 pub(crate) fn aside(
     judgement: Judgement,
-    claims_a_share: bool,
+    why: Option<&'static str>,
     measured: &Measured<'_>,
 ) -> Judgement {
     let has_share = measured.not_measured.is_none() && measured.ratio.is_some();
     let beside = has_share && judgement.anomaly.is_none() && judgement.verdict != Verdict::Cost;
-    if claims_a_share || !beside {
+    let Some(why) = why.filter(|_| beside) else {
         return judgement;
-    }
-    let reason = "Nothing is claimed of shares of native here: this one decides nothing.";
+    };
     Judgement {
         verdict: Verdict::Cost,
-        reason: reason.to_owned() + &remarks(measured),
+        reason: why.to_owned() + &remarks(measured),
         ..judgement
+    }
+}
+
+/// Why the share of native of a cell decides nothing; `None` where it does.
+pub(crate) fn decides_nothing(plan: &Plan, cell: &Cell) -> Option<&'static str> {
+    if plan.claim.form != Form::Share || plan.asks_of_settings() {
+        Some("Nothing is claimed of shares of native here: this one decides nothing.")
+    } else if decides(cell, plan.claim.over) {
+        None
+    } else {
+        Some("The claim is about other work: this share decides nothing.")
     }
 }
 

@@ -6,6 +6,7 @@ use vtax_scenarios::given;
 use vtax_scenarios::plan::{Bound, Cell, Compare, Unit};
 
 use super::bound::{Reach, claimed, headline, position, shown};
+use super::deciding::filtered;
 use super::{Measured, time_to_decide, words};
 use crate::compare::{Lack, Measured as Compared, Quotient};
 use crate::record::{NotMeasured, RunRecord};
@@ -53,6 +54,11 @@ pub(crate) fn compared(
     let confidences = pairs.tested.iter().map(|it| it.interval.confidence);
     let confidence = confidences.fold(0.0, f64::max);
     let Some(mean) = Quotient::combined(&quotients) else {
+        if pairs.is_empty()
+            && let Some((verdict, sentence)) = filtered(record)
+        {
+            return headline(record, None, verdict, sentence);
+        }
         let (verdict, why) = pairs.without_figure();
         let sentence = format!("{what} {why}{}", pairs.remarks());
         return headline(record, None, verdict, sentence);
@@ -117,6 +123,14 @@ impl<'a> Pairs<'a> {
         pairs.miscomputed.sort_unstable();
         pairs.miscomputed.dedup();
         pairs
+    }
+
+    /// Whether there is no pair at all.
+    fn is_empty(&self) -> bool {
+        self.tested.is_empty()
+            && self.lacking.is_empty()
+            && self.failed.is_empty()
+            && self.unfinished.is_empty()
     }
 
     /// The verdict where no pair has a figure, and why, to go behind what is compared.

@@ -120,7 +120,12 @@ impl<'a> Deciding<'a> {
     }
 
     /// Verdict and sentence, without the full stop, where no cell that decides has a share to be believed.
-    pub fn without_share(&self, threshold: f64, work: &str) -> (Verdict, String) {
+    pub fn without_share(
+        &self,
+        record: &RunRecord,
+        threshold: f64,
+        work: &str,
+    ) -> (Verdict, String) {
         let claim = format!("{} of native on {work}", words::threshold(threshold));
         let undecided = |why: String| {
             let sentence = format!(
@@ -159,6 +164,11 @@ impl<'a> Deciding<'a> {
             );
         }
         let lacking = self.failed.first().or(self.not_testable.first());
+        if lacking.is_none()
+            && let Some(filtered) = filtered(record)
+        {
+            return filtered;
+        }
         if lacking.is_none() && !self.experiments.is_empty() {
             return without_value(self.experiments);
         }
@@ -220,6 +230,30 @@ impl<'a> Deciding<'a> {
         sentences.extend(nested(record));
         sentences
     }
+}
+
+/// Verdict and sentence, without the full stop, where a filter left out what would decide the claim: it was not asked for, so
+/// nothing is lacking. `None` where nothing was filtered.
+pub(super) fn filtered(record: &RunRecord) -> Option<(Verdict, String)> {
+    let filter = record.plan.filter.as_ref()?;
+    let plan = &record.plan;
+    let parts = [
+        (plan.cells.len(), "cell"),
+        (plan.experiments.len(), "experiment"),
+    ];
+    let chosen: Vec<String> = parts
+        .into_iter()
+        .filter(|&(number, _)| number > 0)
+        .map(|(number, what)| words::count(number, what))
+        .collect();
+    Some((
+        Verdict::Cost,
+        format!(
+            "{} measured ({}), and nothing is said of the claim: --filter {filter:?} left out what decides it",
+            chosen.join(" and "),
+            words::MEASURED
+        ),
+    ))
 }
 
 /// The workloads of some cells, with how many of each where there are several; the first four stand for many.

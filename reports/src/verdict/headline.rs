@@ -12,6 +12,7 @@ use super::{Judgement, Measured, outlook, position, words};
 use crate::record::RunRecord;
 use crate::result::{ExperimentResult, Headline, Interval, Verdict};
 use crate::settings::Effect;
+use crate::stats::boot::Question;
 use crate::stats::throughput::Throughput;
 
 /// What settings may take of a sentence that is about a claim.
@@ -84,9 +85,12 @@ fn over_cells<'a>(
         ..Deciding::default()
     };
     for judged in judged {
+        let taken = takes(judged.0.cell);
         if judged.1.verdict == Verdict::Cost {
-            cells.costs += 1;
-        } else if takes(judged.0.cell) {
+            // The claim leaves out a share of native; what has no share is told.
+            let told = taken || judged.0.question != Question::Ratio;
+            cells.costs += usize::from(told);
+        } else if taken {
             cells.sort_in(judged);
         }
     }
@@ -112,7 +116,7 @@ fn over_cells<'a>(
     let confidence = |judged: &Judged<'_>| judged.0.cell.measure.confidence;
     let confidence = cells.tested.iter().map(confidence).fold(0.0, f64::max);
     let Some(mean) = Throughput::combined(&parts) else {
-        let (verdict, sentence) = cells.without_share(threshold, work);
+        let (verdict, sentence) = cells.without_share(record, threshold, work);
         headline.verdict = verdict;
         headline.sentence = format!("{sentence}.");
         return headline;

@@ -3,6 +3,7 @@
 use vtax_scenarios::plan::{Bound, MetricClaim, Scale};
 
 use super::bound::{Reach, claimed, headline, position};
+use super::deciding::filtered;
 use super::words;
 use crate::record::RunRecord;
 use crate::result::{ExperimentResult, Finding, Headline, Interval, MetricResult, Verdict};
@@ -161,6 +162,11 @@ fn told(missing: &[Missing]) -> Option<String> {
 
 /// The verdict where no experiment has a figure: one that was not tried often enough could still have one.
 fn without_figure(record: &RunRecord, claim: &MetricClaim, missing: &[Missing]) -> Headline {
+    if missing.is_empty()
+        && let Some((verdict, sentence)) = filtered(record)
+    {
+        return headline(record, None, verdict, sentence);
+    }
     let verdict = left(missing);
     let ending = match (missing, verdict) {
         ([], _) => " is undecided: nothing was tried",

@@ -13,7 +13,7 @@ pub mod words;
 use std::time::Duration;
 
 pub use bound::shown;
-pub(crate) use bound::{aside, not_testable, parts};
+pub(crate) use bound::{aside, decides_nothing, not_testable, parts};
 pub(crate) use compared::compared;
 pub use headline::classes;
 pub(crate) use headline::headline;

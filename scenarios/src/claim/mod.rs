@@ -155,7 +155,7 @@ pub struct MetricClaim {
 }
 
 /// What a figure must be for a claim to hold.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bound {
     /// This much or more.

@@ -2,6 +2,7 @@
 //! whole, and each repetition brings a value for every metric of its kind.
 
 mod catalogue;
+mod needs;
 mod read;
 
 use std::collections::BTreeMap;
@@ -69,7 +70,7 @@ pub struct Metric {
 }
 
 /// The unit of a metric's values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
     /// Nanoseconds.

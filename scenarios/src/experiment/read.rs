@@ -61,19 +61,19 @@ fn parameters_of_each_kind(schema: &mut Schema) {
     schema.insert("allOf".to_owned(), rules.into());
 }
 
-/// All experiments that are sound, in the order of the file.
+/// All experiments that are sound, in the order of the file, each with the place of its kind.
 pub(crate) fn read(
     specs: &[Spanned<ExperimentSpec>],
     document: &DeTable<'_>,
     confidence: f64,
     errors: &mut Diagnostics,
-) -> Vec<Experiment> {
+) -> Vec<(Experiment, Range<usize>)> {
     let Some(DeValue::Array(tables)) =
         tree::entry(document, "experiment").map(|(_, list)| list.get_ref())
     else {
         return Vec::new();
     };
-    let mut experiments: Vec<Experiment> = Vec::new();
+    let mut experiments: Vec<(Experiment, Range<usize>)> = Vec::new();
     let mut labels: BTreeSet<String> = BTreeSet::new();
     for (spec, table) in specs.iter().zip(tables.iter()) {
         for experiment in one(spec.get_ref(), table, confidence, errors) {
@@ -84,7 +84,12 @@ pub(crate) fn read(
                         .help("remove it, or give it more repetitions"),
                 );
             } else if let Ok(id) = u32::try_from(experiments.len()) {
-                experiments.push(Experiment { id, ..experiment });
+                let at = spec
+                    .get_ref()
+                    .kind
+                    .as_ref()
+                    .map_or(spec.span(), Spanned::span);
+                experiments.push((Experiment { id, ..experiment }, at));
             }
         }
     }
@@ -144,6 +149,16 @@ fn one(
     }
     for (key, values) in &lists {
         experiments = vary(&experiments, key, kind, values);
+    }
+    if let Some(it) = experiments.iter().find(|it| it.shares_percent() > 100) {
+        let title = format!(
+            "`zero-percent` and `common-percent` are {} together",
+            it.shares_percent()
+        );
+        errors.push(
+            Diagnostic::new(at, title)
+                .help("write less: they are parts of a guest's memory, at most 100 together"),
+        );
     }
     experiments
 }

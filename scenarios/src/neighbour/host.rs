@@ -1,6 +1,6 @@
 //! What a host lacks for a cell's neighbours, memory apart.
 
-use crate::host::{Untestable, allowed, io_uring};
+use crate::host::{NO_CPU_GROUP, THP_OFF, THP_ON, Untestable, allowed, io_uring};
 use crate::plan::{Backing, Cell, HostFacts, Neighbour, NeighbourDisk, NeighbourPinning};
 use crate::spans::Field;
 
@@ -42,11 +42,7 @@ pub(crate) fn lacks(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
                 return Some(refused);
             }
             if neighbour.limits_cpu() && !facts.cgroup_cpu {
-                return missing(
-                    "vtax cannot make a control group for CPU time here",
-                    "run as root, or where a cgroup with the cpu controller is delegated to you \
-                     (systemd-run --user --scope -p Delegate=yes)",
-                );
+                return missing(NO_CPU_GROUP.0, NO_CPU_GROUP.1);
             }
             if neighbour.memory_limit.is_some() && !facts.cgroup_memory {
                 return missing(
@@ -67,10 +63,7 @@ pub(crate) fn lacks(cell: &Cell, facts: &HostFacts) -> Option<Untestable> {
                 );
             }
             if neighbour.backing == Backing::Thp && !facts.thp {
-                return missing(
-                    "transparent huge pages are switched off",
-                    "as root: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
-                );
+                return missing(THP_OFF, THP_ON);
             }
             None
         })

@@ -17,8 +17,11 @@ pub(crate) const ENTRY: Workload = Workload {
     name: "mem-first-touch",
     family: Family::Memory,
     title: "First touch",
-    stresses: "Page population: each write meets a page that the host has not given yet. Each touch is timed; the \
-               clock's own time (about 20 ns) is part of it on both sides.",
+    stresses: "Page population: each write meets a page that the host has not given yet, since all are given back before \
+               each block, whatever `prefault` says. The host finds and zeroes a page and maps it; in the guest KVM maps \
+               it besides (in nested or shadow page tables). The guest's own page tables are there already, so no page \
+               fault of the guest's system is in it. Each touch is timed; the clock's own time (about 20 ns) is part of \
+               it on both sides.",
     source: "page_fault1 of will-it-scale (A. Blanchard); lat_pagefault of lmbench",
     metric: Metric {
         unit: "ns/page",

@@ -1,8 +1,8 @@
-//! The scenarios that ship: which of their cells this host can measure.
+//! The scenarios that ship: which of their cells and experiments this host can measure.
 
 use std::collections::BTreeMap;
 
-use vtax_scenarios::{Overrides, host::check, list, shipped::Shipped};
+use vtax_scenarios::{Overrides, Testability, list, shipped::Shipped};
 
 use super::{Area, Finding, Host, kvm::usable};
 use crate::host::facts::facts;
@@ -37,33 +37,22 @@ fn finding(host: &Host, scenario: &Shipped) -> Finding {
             return HERE.missing(subject, "not testable here", error.render(false));
         }
     };
-    if plan.cells.is_empty() {
-        let experiments = plan.experiments.len();
-        return HERE.ok(
-            subject,
-            format!(
-                "{experiments} experiments; what this host lacks for them, only trying them tells"
-            ),
-        );
+    let plan = plan.settled(&facts);
+    let here = Testability::of(&plan, &facts);
+    let found = here.summary(&plan);
+    let lacks = here.cells.values().chain(here.experiments.values());
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for lack in lacks.flatten() {
+        *times.entry(lack.reason.clone()).or_default() += 1;
     }
-    let cells = check(&plan, &facts);
-    let mut cells_by_reason: BTreeMap<String, usize> = BTreeMap::new();
-    for untestable in cells.iter().flatten() {
-        *cells_by_reason
-            .entry(untestable.reason.clone())
-            .or_default() += 1;
-    }
-    let lacking: usize = cells_by_reason.values().sum();
-    let all = cells.len();
-    let found = format!("{} of {all} cells can be measured", all - lacking);
-    let reasons: Vec<String> = cells_by_reason
+    let reasons: Vec<String> = times
         .into_iter()
         .map(|(reason, count)| format!("{count} not testable here: {reason}"))
         .collect();
     let reasons = reasons.join("; ");
-    match lacking {
-        0 => HERE.ok(subject, found),
-        _ if lacking == all => HERE.missing(subject, found, reasons),
-        _ => HERE.limited(subject, found, reasons),
+    match &here.whole {
+        Some(_) => HERE.missing(subject, found, reasons),
+        None if reasons.is_empty() => HERE.ok(subject, found),
+        None => HERE.limited(subject, found, reasons),
     }
 }

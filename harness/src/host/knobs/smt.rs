@@ -24,7 +24,12 @@ impl HostKnob for Smt {
         match host.text(self.0.file) {
             // `notsupported`, `notimplemented`, `forceoff`: the kernel takes no other value.
             Ok(word) if word != "on" && word != "off" => Err(Obstacle {
-                reason: format!("SMT is {word} here"),
+                reason: match word.as_str() {
+                    "notsupported" => "this CPU has no SMT".to_owned(),
+                    "notimplemented" => "this kernel cannot switch SMT".to_owned(),
+                    "forceoff" => "SMT is forced off (nosmt=force)".to_owned(),
+                    _ => format!("SMT is {word} here"),
+                },
                 remedy: self.0.elsewise.to_owned(),
             }),
             _ => Ok(parts),

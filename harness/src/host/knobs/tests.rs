@@ -183,7 +183,7 @@ fn what_the_kernel_does_not_let_be_changed_is_told_before() {
             .as_ref()
             .unwrap()
             .reason
-            .contains("notsupported")
+            .contains("this CPU has no SMT")
     );
 }
 
