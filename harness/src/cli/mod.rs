@@ -75,7 +75,9 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page (roff): `vtax man | man -l -`. It refers to pages of all commands, which `--all` writes.
+    /// Print the manual page (roff): `vtax man | man -l -`.
+    ///
+    /// It refers to pages of all commands, which `--all DIR` writes.
     Man(manual::ManArgs),
 }
 

@@ -24,6 +24,7 @@ use crate::host::journal::state_directory;
 use crate::host::root::HostRoot;
 use crate::progress::{Progress, Talk};
 use crate::resume::Unfinished;
+use crate::rig::Rig;
 use crate::run::{Job, RunError, run as measure};
 use crate::say::{self, say};
 
@@ -102,6 +103,10 @@ pub fn run(args: &RunArgs, talk: Talk) -> Result<ExitCode, Failure> {
     }
     args.output.can_be_written()?;
     let dirs = directories(args.out.as_deref(), &all)?;
+    if facts.max_vcpus == 0 {
+        // No cell is to blame: what opening KVM answers says what is missing.
+        Rig::prepare().map_err(RunError::from)?;
+    }
     for judged in &all {
         judged.tell(talk);
     }
