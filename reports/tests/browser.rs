@@ -13,14 +13,14 @@ use vtax_reports::result::Results;
 use vtax_reports::store::Run;
 
 const DESK: View = View {
-    width: 1280,
+    width: 1440,
     height: 900,
     dark: false,
     script: true,
 };
 const PHONE: View = View {
-    width: 360,
-    height: 740,
+    width: 390,
+    height: 844,
     ..DESK
 };
 
@@ -41,6 +41,40 @@ fn report(name: &str, run: &Run, results: &Results) -> PathBuf {
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
+
+/// What a reader could not read, with everything unfolded: text beyond the page, labels of a plot upon each other, on a desk
+/// tables that are cut, paint that is the paper's own.
+const FAULTS: &str = r#"(() => {
+    const found = new Set();
+    const words = (it) => (it.textContent || it.getAttribute("aria-label") || it.tagName).trim().slice(0, 50);
+    const width = document.documentElement.clientWidth;
+    document.querySelectorAll("details").forEach((it) => (it.open = true));
+    for (const it of document.querySelectorAll("main *")) {
+        const box = it.getBoundingClientRect();
+        const scrolls = it.closest(".scroll, .contents");
+        if (!scrolls && box.width > 0 && (box.right > width + 1 || box.left < -1)) found.add("beyond the page: " + words(it));
+    }
+    for (const plot of document.querySelectorAll("svg.plot")) {
+        const texts = [...plot.querySelectorAll("text")].filter((it) => it.textContent.trim());
+        const boxes = texts.map((it) => it.getBoundingClientRect());
+        for (let a = 0; a < boxes.length; a++)
+            for (let b = 0; b < a; b++) {
+                const across = Math.min(boxes[a].right, boxes[b].right) - Math.max(boxes[a].left, boxes[b].left);
+                const down = Math.min(boxes[a].bottom, boxes[b].bottom) - Math.max(boxes[a].top, boxes[b].top);
+                if (across > 1 && down > 3) found.add(`upon each other: ${words(texts[a])} and ${words(texts[b])}`);
+            }
+        for (const it of plot.querySelectorAll(".value, .interval, .dot, .part, .whisker")) {
+            const style = getComputedStyle(it);
+            const paint = it.tagName === "line" ? style.stroke : style.fill;
+            if (paint === getComputedStyle(document.body).backgroundColor || paint === "rgb(0, 0, 0)")
+                found.add("not to be seen: " + (it.getAttribute("class") || it.tagName) + " in " + words(plot));
+        }
+    }
+    if (width > 1200)
+        for (const it of document.querySelectorAll(".scroll"))
+            if (!it.querySelector("pre") && it.scrollWidth > it.clientWidth + 1) found.add("cut: " + it.getAttribute("aria-label"));
+    return [...found];
+})()"#;
 
 #[test]
 fn quiet_self_contained_and_within_the_screen() {
@@ -71,6 +105,8 @@ fn quiet_self_contained_and_within_the_screen() {
         let width = browser.evaluate("document.documentElement.scrollWidth");
         browser.screenshot(&folder().join(format!("{name}.png")));
         assert_eq!(width, view.width, "{name} scrolls sideways");
+        let faults = browser.evaluate(FAULTS);
+        assert_eq!(faults, serde_json::json!([]), "{name}");
         assert_eq!(
             browser.complaints(),
             Vec::<&serde_json::Value>::new(),

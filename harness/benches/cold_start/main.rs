@@ -112,7 +112,11 @@ fn main() -> anyhow::Result<()> {
             })
         }
     };
-    print("cold start, against QEMU microvm", "≤ 1/20", against_qemu);
+    print(
+        "cold start within a process, against the whole process of a QEMU microvm",
+        "≤ 1/20",
+        against_qemu,
+    );
     Ok(())
 }
 

@@ -131,7 +131,9 @@ fn axis(cells: &[(&CellResult, Interval)], threshold: f64) -> Axis {
         .filter(|(_, ratio)| ratio.low < USUAL.0 || ratio.high > USUAL.1)
         .count();
     let (floor, ceiling) = if beyond * 3 > cells.len() {
-        (f64::NEG_INFINITY, f64::INFINITY)
+        // An interval that says nothing may reach far beyond every value.
+        let largest = cells.iter().map(|(_, ratio)| ratio.value);
+        (0.0, (2.0 * largest.fold(0.0, f64::max)).max(USUAL.1))
     } else {
         USUAL
     };
