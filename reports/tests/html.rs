@@ -58,22 +58,10 @@ fn every_plot_has_words_and_a_table() {
         );
     }
     for figure in document.split("<figure class=\"chart\"").skip(1) {
-        assert!(
-            figure
-                .split("</figure>")
-                .next()
-                .unwrap()
-                .contains("<table")
-        );
+        assert!(figure.split("</figure>").next().unwrap().contains("<table"));
     }
     for figure in document.split("<figure class=\"series\"").skip(1) {
-        assert!(
-            figure
-                .split("</figure>")
-                .next()
-                .unwrap()
-                .contains("<table")
-        );
+        assert!(figure.split("</figure>").next().unwrap().contains("<table"));
     }
 }
 
