@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use vtax_tests::Stage;
 
-const DOCUMENTS: [&str; 5] = [
+const DOCUMENTS: [&str; 6] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "reports/STATISTICS.md",
+    "scripts/FIRST-RUN.md",
 ];
 
 fn root() -> PathBuf {

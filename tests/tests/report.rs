@@ -89,6 +89,25 @@ fn the_schema_is_the_committed_one() {
 }
 
 #[test]
+fn a_bundle_holds_what_helps_and_nothing_private() {
+    let stage = Stage::new();
+    let outcome = stage.vtax("doctor --bundle host.json").run();
+    assert!(matches!(outcome.code(), Some(0 | 5)), "{outcome:#?}");
+    let text = std::fs::read_to_string(stage.path("host.json")).expect("the bundle");
+    let bundle: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    for part in ["host", "findings", "facts", "runs"] {
+        assert!(!bundle[part].is_null(), "{part}");
+    }
+    let folder = stage.path("").display().to_string();
+    assert!(!text.contains(folder.trim_end_matches('/')), "{folder}");
+    stage
+        .vtax("doctor --bundle host.json no-run-here")
+        .run()
+        .exits(2)
+        .complains(&["no-run-here", "name a run directory"]);
+}
+
+#[test]
 fn doctor_finds_the_same_in_both_forms() {
     let stage = Stage::new();
     let text = stage.vtax("doctor").run();

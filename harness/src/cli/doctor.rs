@@ -1,5 +1,6 @@
 //! `vtax doctor`: what this host can and cannot measure, and how to enable it.
 
+use std::path::PathBuf;
 use std::{io::Write, process::ExitCode};
 
 use anstyle::{AnsiColor, Style};
@@ -7,7 +8,8 @@ use serde::Serialize;
 
 use vtax_reports::export::terminal::words;
 
-use super::exit;
+use super::bundle;
+use super::exit::{self, Failure};
 use super::output::width;
 use crate::host::{
     doctor::{Area, Examination, Finding, Status, examine},
@@ -27,6 +29,13 @@ pub struct DoctorArgs {
     /// Print the findings as one JSON object.
     #[arg(long)]
     pub json: bool,
+    /// Write the findings, the host's facts and the results of the runs named behind it to one file, without names of hosts,
+    /// users or folders: to send to somebody who helps.
+    #[arg(long, value_name = "FILE")]
+    pub bundle: Option<PathBuf>,
+    /// Run directories whose results go into the bundle.
+    #[arg(value_name = "RUN_DIR", requires = "bundle")]
+    pub runs: Vec<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -36,8 +45,16 @@ struct Output<'a> {
 }
 
 /// Examines this host and prints the findings. The exit code is 0 where guests can be run, 5 where they cannot.
-pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: &DoctorArgs) -> Result<ExitCode, Failure> {
     let examination = examine(&HostRoot::default());
+    if let Some(path) = &args.bundle {
+        // What the user named cannot be read, or cannot be written to.
+        bundle::write(path, &examination.findings, &args.runs).map_err(Failure::usage)?;
+    }
+    Ok(print(args, &examination)?)
+}
+
+fn print(args: &DoctorArgs, examination: &Examination) -> anyhow::Result<ExitCode> {
     if args.json {
         let output = Output {
             schema: SCHEMA,
@@ -49,7 +66,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
             serde_json::to_string_pretty(&output)?
         )?;
     } else {
-        let text = render(&examination, usize::from(width()).min(WIDTH));
+        let text = render(examination, usize::from(width()).min(WIDTH));
         write!(say::stdout(), "{text}")?;
     }
     Ok(if examination.kvm_usable {

@@ -1,5 +1,6 @@
 //! The command line: arguments in, exit code out. stdout is data, stderr is everything else.
 
+mod bundle;
 mod claims;
 mod difference;
 pub mod doctor;
@@ -127,7 +128,7 @@ pub fn main() -> ExitCode {
         Command::Claims(args) => claims::run(&args, talk),
         Command::Report(args) => report::run(&args),
         Command::Selftest(args) => selftest::run(&args, talk),
-        Command::Doctor(args) => doctor::run(&args).map_err(Failure::from),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Host(command) => host::run(&command),
         Command::Scenario(command) => scenario::run(&command),
         Command::Workload(args) => workload::run(&args),
