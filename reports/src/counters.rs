@@ -104,6 +104,13 @@ counters! {
     DtlbMisses = "dtlb_misses",
     /// Loads that missed the last-level cache.
     LlcMisses = "llc_misses",
+    /// Cycles of the CPU while it was awake, at the frequency that it had (APERF).
+    Aperf = "aperf_cycles",
+    /// The same at the frequency of the TSC (MPERF): APERF over MPERF times that frequency is the CPU's own.
+    Mperf = "mperf_cycles",
+    /// Frequency of the CPU in kHz as cpufreq has it at the block's end, which is no mean over the block; no value where APERF
+    /// and MPERF are counted.
+    Cpufreq = "cpufreq_khz",
 }
 
 /// The counters of one block: how much each grew.

@@ -15,6 +15,7 @@ use crate::compare::Measured as Compared;
 use crate::counters::{Counter, CounterLog, CounterRow};
 use crate::devices;
 use crate::experiments;
+use crate::frequency::{self, Frequency};
 use crate::ledger::{BootAccount, Ledger, cpu_time};
 use crate::placement::{self, Placements};
 use crate::record::{Marks, NotMeasured, RunRecord, Sample, Side};
@@ -99,7 +100,8 @@ fn results(
             let placements = &digest.placements;
             let judgement = placement::judged(judgement, placements, disk, claim.ratio, confidence);
             let why = verdict::decides_nothing(plan, measured.cell);
-            verdict::aside(judgement, why, measured)
+            let judgement = verdict::aside(judgement, why, measured);
+            frequency::told(judgement, digest.frequency(measured))
         })
         .collect();
     let compared: Vec<Compared<'_>> = record
@@ -176,6 +178,7 @@ struct Digest {
     stalls: Option<Stalls>,
     switches: Switches,
     lost_frames: Option<LostFrames>,
+    frequency: Option<Frequency>,
     placements: Placements,
     time: Duration,
 }
@@ -214,6 +217,12 @@ impl Digest {
                 BootAccount::new(&samples.blocks, rows, counting, nanos_per_tick, per_side)
             })
             .collect();
+        let counting = blocks
+            .iter()
+            .zip(&boots)
+            .filter(|(_, (boot, _))| boot.value.is_some())
+            .filter_map(|(samples, _)| Some(counted(samples.blocks.first()?.boot)));
+        let frequency = Frequency::of(counting, nanos_per_tick);
         let counters = blocks
             .iter()
             .filter_map(|samples| Some(counted(samples.blocks.first()?.boot)));
@@ -253,6 +262,7 @@ impl Digest {
             blocks: sides,
             stalls,
             lost_frames,
+            frequency,
             placements: Placements::default(),
             time,
         }
@@ -285,6 +295,12 @@ impl Digest {
             miscomputed: self.miscomputed,
             time: self.time,
         }
+    }
+
+    /// Of a cell that did not fail.
+    fn frequency(&self, measured: &Measured<'_>) -> Option<&Frequency> {
+        let frequency = self.frequency.as_ref();
+        frequency.filter(|_| measured.not_measured.is_none())
     }
 
     /// Native against native, where there is a native side.
@@ -369,6 +385,7 @@ impl Digest {
                 _ => self.placements.results(confidence),
             },
             lost_frames: self.lost_frames,
+            frequency: self.frequency(measured).copied(),
             ledger: judgement
                 .noise_floor
                 .filter(|_| is_measured && self.question == Question::Ratio)

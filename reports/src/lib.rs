@@ -16,6 +16,7 @@ pub mod estimate;
 pub mod experiments;
 pub mod export;
 pub mod formats;
+pub mod frequency;
 pub mod html;
 pub mod ledger;
 pub mod native_disk;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use vtax_scenarios::plan::{Bound, NetBackend, Unit, What};
 
 use crate::devices::Comparison;
+use crate::frequency::Frequency;
 use crate::ledger::Ledger;
 use crate::native_disk::NativeDisk;
 use crate::record::HostFingerprint;
@@ -188,6 +189,9 @@ pub struct CellResult {
     /// Frames that were lost; `None` where none were sent, or they were not counted.
     #[serde(default)]
     pub lost_frames: Option<LostFrames>,
+    /// At which frequency the CPU ran on either side; `None` where the host does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frequency: Option<Frequency>,
     /// Where the loss went; `None` where nothing was counted, or the host has nothing to compare with.
     #[serde(default)]
     pub ledger: Option<Ledger>,

@@ -31,6 +31,8 @@ struct Planted {
     run_delay_nanos: u64,
     /// Nanoseconds that nothing counts.
     hidden_nanos: f64,
+    /// APERF for each 1000 of MPERF: on the host and in the guest.
+    clocks: Option<[u64; 2]>,
     marks: Marks,
 }
 
@@ -84,6 +86,10 @@ fn blocks(planted: Planted) -> (Vec<Sample>, CounterLog) {
                 counts.set(Counter::VoluntarySwitches, Some(0));
                 counts.set(Counter::InvoluntarySwitches, Some(0));
                 counts.set(Counter::KvmIrqExits, in_guest(5));
+                if let Some(clocks) = planted.clocks {
+                    counts.set(Counter::Aperf, Some(clocks[usize::from(guest)]));
+                    counts.set(Counter::Mperf, Some(1000));
+                }
                 counters.push(CounterRow {
                     cell: 0,
                     boot,
@@ -262,4 +268,29 @@ fn a_run_directory_keeps_the_counters_and_an_older_one_has_none() {
     assert_eq!(run.counters, CounterLog::default());
     let results = estimate(&run.record, &run.samples, &run.latencies, &run.counters);
     assert_eq!(results.cells[0].ledger, None);
+}
+
+#[test]
+fn a_cell_whose_sides_ran_at_different_frequencies_says_so() {
+    let cell = |clocks| {
+        let planted = Planted {
+            clocks,
+            ..Planted::default()
+        };
+        let (samples, counters) = blocks(planted);
+        let mut results = estimate(&record(), &samples, &LatencyLog::default(), &counters);
+        results.cells.remove(0)
+    };
+    const TOLD: &str = "The sides ran at different frequencies";
+    let differing = cell(Some([1200, 1180]));
+    let frequency = differing.frequency.unwrap();
+    let hertz = 1.2e9 / record().nanos_per_tick;
+    assert!(near(frequency.native, hertz, 1e-9), "{frequency:?}");
+    assert!(near(frequency.guest, hertz * 1180.0 / 1200.0, 1e-9));
+    assert!(differing.reason.contains(TOLD), "{}", differing.reason);
+    assert!(differing.reason.contains("−1.7 %"), "{}", differing.reason);
+    let alike = cell(Some([1200, 1200]));
+    assert!(alike.frequency.is_some());
+    assert!(!alike.reason.contains(TOLD), "{}", alike.reason);
+    assert_eq!(cell(None).frequency, None);
 }

@@ -15,6 +15,10 @@ use crate::plan::Pinning;
 use crate::schema::Given;
 use crate::spans::Field;
 use crate::units::{Duration, duration_text};
+use crate::values::LatencySpec;
+
+const MICROSECOND: u64 = 1_000;
+const SECOND: u64 = 1_000_000_000;
 
 /// What can be set on a host. In the order in which knobs are set: one that brings CPUs or changes defaults of another
 /// comes before it.
@@ -39,6 +43,8 @@ pub enum Knob {
     Governor,
     /// Turbo or boost frequencies.
     Turbo,
+    /// The longest wake-up of the idle states that CPUs may enter.
+    CStateLatency,
     /// Transparent huge pages.
     Thp,
     /// What the kernel does for want of a transparent huge page.
@@ -69,7 +75,7 @@ pub enum Knob {
 
 impl Knob {
     /// All of them, in the order in which they are set.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Smt,
         Self::TwoDimensionalPaging,
         Self::HaltPoll,
@@ -78,6 +84,7 @@ impl Knob {
         Self::HaltPollShrink,
         Self::Governor,
         Self::Turbo,
+        Self::CStateLatency,
         Self::Thp,
         Self::ThpDefrag,
         Self::Hugepages2m,
@@ -104,6 +111,7 @@ impl Knob {
             Self::HaltPollShrink => "halt-poll-shrink",
             Self::Governor => "governor",
             Self::Turbo => "turbo",
+            Self::CStateLatency => "c-state-latency",
             Self::Thp => "thp",
             Self::ThpDefrag => "thp-defrag",
             Self::Hugepages2m => "hugepages-2m",
@@ -205,6 +213,10 @@ pub(crate) struct HostSpec {
     /// Whether CPUs may run above their nominal frequency.
     #[schemars(with = "bool", example = false)]
     pub turbo: Given<bool>,
+    /// The longest that any CPU may take to wake from an idle state (C-state), in whole microseconds up to 1 s: the kernel
+    /// enters no state that takes longer. `"0us"`: CPUs poll; `"any"`: no limit.
+    #[schemars(with = "LatencySpec")]
+    pub c_state_latency: Given<LatencySpec>,
     /// Whether the second hardware thread of each core is used.
     #[schemars(with = "bool", example = false)]
     pub smt: Given<bool>,
@@ -384,6 +396,11 @@ pub(crate) fn settle(spec: &HostSpec, pinning: &Pinning, errors: &mut Diagnostic
     settled.give(Knob::HaltPollShrink, &spec.halt_poll_shrink, u32::to_string);
     settled.give(Knob::Governor, &spec.governor, String::clone);
     settled.give(Knob::Turbo, &spec.turbo, switch);
+    settled.give(
+        Knob::CStateLatency,
+        &spec.c_state_latency,
+        LatencySpec::text,
+    );
     settled.give(Knob::Smt, &spec.smt, switch);
     settled.give(Knob::NmiWatchdog, &spec.nmi_watchdog, switch);
     settled.give(Knob::NumaBalancing, &spec.numa_balancing, switch);
@@ -469,6 +486,22 @@ fn check(spec: &HostSpec, pinning: &Pinning, errors: &mut Diagnostics) {
         "nanoseconds",
         errors,
     );
+    if let Some(latency) = &spec.c_state_latency
+        && let LatencySpec::AtMost(nanos) = *latency.get_ref()
+        && (!nanos.is_multiple_of(MICROSECOND) || nanos > SECOND)
+    {
+        let whole = (nanos / MICROSECOND * MICROSECOND).clamp(MICROSECOND, SECOND);
+        errors.push(
+            Diagnostic::new(
+                latency.span(),
+                "`c-state-latency` must be a number of whole microseconds up to 1 s",
+            )
+            .help(format!(
+                "write c-state-latency = \"{}\", or \"any\" for no limit",
+                duration_text(whole)
+            )),
+        );
+    }
     if let Some(governor) = &spec.governor {
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
         if governor.get_ref().is_empty() || !governor.get_ref().chars().all(fits) {

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::units::{parse_size, serde_error};
+use crate::units::{duration_text, parse_duration, parse_size, serde_error};
 
 /// Number of vCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,24 @@ pub(crate) enum DiskBackingSpec {
     Memory,
     Scratch,
     Path(String),
+}
+
+/// The longest that something may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LatencySpec {
+    Any,
+    /// Nanoseconds.
+    AtMost(u64),
+}
+
+impl LatencySpec {
+    /// As a scenario writes it.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Any => "any".to_owned(),
+            Self::AtMost(nanos) => duration_text(*nanos),
+        }
+    }
 }
 
 /// A figure in a metric's own unit, as it is written.
@@ -286,6 +304,49 @@ impl JsonSchema for DiskBackingSpec {
                 },
             ],
             "examples": ["memory", "scratch", { "path": "/dev/vg0/test" }],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for LatencySpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Latency;
+        impl Visitor<'_> for Latency {
+            type Value = LatencySpec;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a time such as \"10us\", or \"any\"")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<LatencySpec, E> {
+                match text {
+                    "any" => Ok(LatencySpec::Any),
+                    _ => parse_duration(text)
+                        .map(LatencySpec::AtMost)
+                        .map_err(|error| serde_error(&error)),
+                }
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<LatencySpec, E> {
+                self.visit_str(&number.to_string())
+            }
+        }
+        deserializer.deserialize_any(Latency)
+    }
+}
+
+impl JsonSchema for LatencySpec {
+    fn schema_name() -> Cow<'static, str> {
+        "Latency".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|min|h)\s*$" },
+                { "const": "any" },
+            ],
+            "examples": ["10us", "0us", "any"],
         })
     }
 }

@@ -91,9 +91,24 @@ fn the_schema_is_the_committed_one() {
 #[test]
 fn a_bundle_holds_what_helps_and_nothing_private() {
     let stage = Stage::new();
-    let outcome = stage.vtax("doctor --bundle host.json").run();
+    std::fs::create_dir(stage.path("of")).expect("a folder");
+    stage.file(
+        "of/results.json",
+        r#"{"cells": [{"label": "path = /home/eva/disk", "reason": "by 10.1.2.3"}], "payload_sha256": "0978"}"#,
+    );
+    stage.file(
+        "of/run.json",
+        r#"{"plan": "eva's", "counters_unavailable": {"llc_misses": "no PMU"}, "unit_costs": {}}"#,
+    );
+    let outcome = stage.vtax("doctor --bundle host.json of").run();
     assert!(matches!(outcome.code(), Some(0 | 5)), "{outcome:#?}");
     let text = std::fs::read_to_string(stage.path("host.json")).expect("the bundle");
+    for private in ["eva", "10.1.2.3"] {
+        assert!(!text.contains(private), "{private}");
+    }
+    for helpful in ["path = (removed)", "no PMU", "0978"] {
+        assert!(text.contains(helpful), "{helpful}");
+    }
     let bundle: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     for part in ["host", "findings", "facts", "runs"] {
         assert!(!bundle[part].is_null(), "{part}");

@@ -11,6 +11,7 @@ mod manual;
 mod names;
 mod output;
 mod place;
+mod private;
 mod report;
 mod run;
 mod scenario;

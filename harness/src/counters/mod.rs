@@ -3,6 +3,7 @@
 //! ```text
 //! begin ─► block ─► end ─► Counts      KVM: one pread · perf: one read an event · VMM: its own count
 //!                                      scheduler, faults, CPU time: host::disturbance, which reads them anyhow
+//!                                      frequency: APERF and MPERF by perf, else cpufreq at the end
 //! ```
 
 pub mod kvm;
@@ -15,6 +16,7 @@ use vtax_reports::counters::{Counter, Counts};
 use crate::guest::Exits;
 use crate::guest::embedded::vcpu::EmbeddedVcpu;
 use crate::host::disturbance::Disturbance;
+use crate::host::root::HostRoot;
 use kvm::KvmStatistics;
 use perf::Perf;
 
@@ -23,7 +25,25 @@ use perf::Perf;
 pub struct Counters {
     kvm: Option<KvmStatistics>,
     perf: Perf,
+    /// Where cpufreq is asked for the frequency.
+    cpufreq: Option<HostRoot>,
     unavailable: BTreeMap<Counter, String>,
+}
+
+/// The CPU's present frequency in kHz, relative to the root (Documentation/admin-guide/pm/cpufreq.rst).
+fn cpufreq_file(cpu: u32) -> String {
+    format!("sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq")
+}
+
+/// Where cpufreq is to be asked, if the CPU's own counters are not there.
+fn cpufreq(host: HostRoot, has_counters: bool) -> Result<HostRoot, String> {
+    if has_counters {
+        return Err("APERF and MPERF are counted, which are exact".to_owned());
+    }
+    match host.number::<u64>(&cpufreq_file(0)) {
+        Ok(_) => Ok(host),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 impl Counters {
@@ -34,6 +54,12 @@ impl Counters {
         let perf = Perf::for_this_thread();
         let mut unavailable: BTreeMap<Counter, String> =
             perf.unavailable().iter().cloned().collect();
+        let has_counters = [Counter::Aperf, Counter::Mperf]
+            .iter()
+            .all(|counter| !unavailable.contains_key(counter));
+        let cpufreq = cpufreq(HostRoot::default(), has_counters)
+            .map_err(|why| unavailable.insert(Counter::Cpufreq, why))
+            .ok();
         let kvm = match vcpu.statistics() {
             Ok(statistics) => {
                 let missing = statistics.missing();
@@ -50,6 +76,7 @@ impl Counters {
         Self {
             kvm,
             perf,
+            cpufreq,
             unavailable,
         }
     }
@@ -75,6 +102,10 @@ impl Counters {
     #[must_use]
     pub fn end(&mut self, start: &Counts, disturbance: &Disturbance, exits: Exits) -> Counts {
         let mut counts = self.begin().since(start);
+        let frequency = self.cpufreq.as_ref().map(|host| {
+            let file = cpufreq_file(disturbance.cpu);
+            host.number::<u64>(&file).ok()
+        });
         for (counter, value) in [
             (Counter::PortExits, Some(exits.port)),
             (Counter::MmioExits, Some(exits.mmio)),
@@ -93,9 +124,30 @@ impl Counters {
             (Counter::IoCpuTime, exits.io_nanos),
             (Counter::MinorFaults, Some(disturbance.minor_faults)),
             (Counter::MajorFaults, Some(disturbance.major_faults)),
+            (Counter::Cpufreq, frequency.flatten()),
         ] {
             counts.set(counter, value);
         }
         counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::Tree;
+
+    #[test]
+    fn cpufreq_is_asked_where_the_cpu_does_not_count_itself() {
+        let tree = Tree::new(&[]);
+        let reason = cpufreq(tree.root(), false).unwrap_err();
+        assert!(
+            reason.contains("scaling_cur_freq does not exist"),
+            "{reason}"
+        );
+        tree.write(&cpufreq_file(0), "2600000\n");
+        assert!(cpufreq(tree.root(), false).is_ok());
+        let reason = cpufreq(tree.root(), true).unwrap_err();
+        assert!(reason.contains("APERF"), "{reason}");
     }
 }

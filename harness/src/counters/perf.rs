@@ -5,6 +5,7 @@
 
 use std::io;
 
+use perf_event::events::x86::{Msr, MsrId};
 use perf_event::events::{Cache, CacheId, CacheOp, CacheResult, Hardware, Software};
 use perf_event::{Builder, Counter as Event};
 use vtax_reports::counters::{Counter, Counts};
@@ -56,19 +57,23 @@ impl Perf {
                 .include_kernel()
                 .pinned(true),
         );
+        for (counter, register) in [
+            (Counter::Aperf, MsrId::APERF),
+            (Counter::Mperf, MsrId::MPERF),
+        ] {
+            perf.keep(counter, open_register(register), NO_REGISTER);
+        }
         perf
     }
 
     fn add(&mut self, counter: Counter, builder: &Builder<'_>) {
-        let opened = builder.build().and_then(|mut event| {
-            event.enable()?;
-            // A pinned event that found no room shows it in its first reading.
-            event.read()?;
-            Ok(event)
-        });
+        self.keep(counter, open(builder), NO_EVENT);
+    }
+
+    fn keep(&mut self, counter: Counter, opened: io::Result<Event>, absent: &str) {
         match opened {
             Ok(event) => self.open.push((counter, event)),
-            Err(error) => self.unavailable.push((counter, why(&error))),
+            Err(error) => self.unavailable.push((counter, why(&error, absent))),
         }
     }
 
@@ -86,11 +91,32 @@ impl Perf {
     }
 }
 
-fn why(error: &io::Error) -> String {
+/// Reasons where the machine lacks what was asked for.
+const NO_EVENT: &str = "this machine offers no hardware PMU with this event";
+const NO_REGISTER: &str = "this machine does not let perf count this register \
+                           (/sys/bus/event_source/devices/msr/events has those that it does)";
+
+fn open(builder: &Builder<'_>) -> io::Result<Event> {
+    let mut event = builder.build()?;
+    event.enable()?;
+    // A pinned event that found no room shows it in its first reading.
+    event.read()?;
+    Ok(event)
+}
+
+/// A register of the CPU that counts by itself, while this thread is on it: in the guest, the host and the hypervisor below
+/// alike, since nothing can be left out (Linux, arch/x86/events/msr.c).
+fn open_register(register: MsrId) -> io::Result<Event> {
+    open(
+        Builder::new(Msr::new(register)?)
+            .include_kernel()
+            .include_hv(),
+    )
+}
+
+fn why(error: &io::Error, absent: &str) -> String {
     match error.raw_os_error() {
-        Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV | libc::EINVAL) => {
-            "this machine offers no hardware PMU with this event".to_owned()
-        }
+        Some(libc::ENOENT | libc::EOPNOTSUPP | libc::ENODEV | libc::EINVAL) => absent.to_owned(),
         Some(libc::EACCES | libc::EPERM) => {
             "this user may not use perf events (kernel.perf_event_paranoid at most 1, or CAP_PERFMON)"
                 .to_owned()
@@ -103,6 +129,7 @@ fn why(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::tsc::rdtsc_fenced;
 
     #[test]
     fn every_event_has_a_value_or_a_reason() {
@@ -115,6 +142,8 @@ mod tests {
             Counter::HostCycles,
             Counter::DtlbMisses,
             Counter::LlcMisses,
+            Counter::Aperf,
+            Counter::Mperf,
         ] {
             let reason = perf.unavailable().iter().find(|(of, _)| *of == counter);
             assert_ne!(
@@ -123,5 +152,30 @@ mod tests {
                 "{counter:?}"
             );
         }
+    }
+
+    /// Of the registers the TSC is the one that every machine has, and that can be read without perf.
+    #[test]
+    fn a_register_counts_while_the_thread_runs() {
+        let mut event = match open_register(MsrId::TSC) {
+            Ok(event) => event,
+            Err(error) => {
+                let why = why(&error, NO_REGISTER);
+                eprintln!("SKIPPED a_register_counts_while_the_thread_runs: {why}");
+                return;
+            }
+        };
+        let (before, start) = (event.read().unwrap(), rdtsc_fenced());
+        while rdtsc_fenced().wrapping_sub(start) < 20_000_000 {}
+        let spun = rdtsc_fenced().wrapping_sub(start);
+        let counted = event.read().unwrap() - before;
+        // Less by what other threads had of the CPU.
+        assert!(counted > spun / 100, "{counted} of {spun}");
+        // It stands still while the thread sleeps.
+        let (before, start) = (event.read().unwrap(), rdtsc_fenced());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let slept = rdtsc_fenced().wrapping_sub(start);
+        let counted = event.read().unwrap() - before;
+        assert!(counted < slept / 2, "{counted} of {slept}");
     }
 }

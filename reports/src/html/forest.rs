@@ -183,6 +183,7 @@ mod tests {
             net_backend: None,
             native_disk: None,
             on_cpus: Vec::new(),
+            frequency: None,
             lost_frames: None,
             ledger: None,
             verdict: crate::result::Verdict::Holds,

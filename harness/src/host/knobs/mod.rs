@@ -10,6 +10,7 @@
 mod cpufreq;
 mod halt_poll;
 mod hugepages;
+mod idle;
 mod irq;
 mod kernel;
 mod ksm;
@@ -108,6 +109,7 @@ pub fn of(knob: Knob) -> &'static dyn HostKnob {
         Knob::HaltPollShrink => &halt_poll::SHRINK,
         Knob::Governor => &cpufreq::Governor,
         Knob::Turbo => &cpufreq::Turbo,
+        Knob::CStateLatency => &idle::CStateLatency,
         Knob::Thp => &thp::ENABLED,
         Knob::ThpDefrag => &thp::DEFRAG,
         Knob::Hugepages2m => &hugepages::OF_2M,

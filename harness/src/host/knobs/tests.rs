@@ -12,7 +12,13 @@ use crate::host::prepared::{Audit, KnobError, Prepared, difference};
 use crate::host::root::ReadError;
 
 const NODES: &str = "sys/devices/system/node";
+const CPUS: &str = "sys/devices/system/cpu";
 const POLICIES: &str = "sys/devices/system/cpu/cpufreq";
+
+/// Where the longest wake-up of a CPU is.
+fn limit_of(cpu: u32) -> String {
+    format!("{CPUS}/cpu{cpu}/power/pm_qos_resume_latency_us")
+}
 
 /// A host with everything, on which nothing is the kernel's: what is written stays as it was written.
 fn full() -> Tree {
@@ -46,6 +52,10 @@ fn full() -> Tree {
             );
         }
     }
+    for cpu in 0..4 {
+        tree.write(&format!("{CPUS}/cpu{cpu}/cpuidle/state0/latency"), "0\n");
+        tree.write(&limit_of(cpu), "0\n");
+    }
     for policy in ["policy0", "policy1"] {
         tree.write(
             &format!("{POLICIES}/{policy}/scaling_governor"),
@@ -78,6 +88,8 @@ halt-poll-grow 4 sys/module/kvm/parameters/halt_poll_ns_grow 2 4
 halt-poll-grow-start 20us sys/module/kvm/parameters/halt_poll_ns_grow_start 10000 20000
 halt-poll-shrink 2 sys/module/kvm/parameters/halt_poll_ns_shrink 0 2
 governor performance sys/devices/system/cpu/cpufreq/policy1/scaling_governor powersave performance
+c-state-latency 10us sys/devices/system/cpu/cpu3/power/pm_qos_resume_latency_us 0 10
+c-state-latency 0us sys/devices/system/cpu/cpu0/power/pm_qos_resume_latency_us 0 n/a
 turbo off sys/devices/system/cpu/intel_pstate/no_turbo 0 1
 hugepages-2m 7 sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages 2 4
 hugepages-2m 7 sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages 2 3
@@ -142,6 +154,7 @@ fn a_choice_is_read_by_its_brackets() {
     assert_eq!(governor.choices, ["performance", "powersave"]);
     assert_eq!(facts[&Knob::Turbo].present.as_deref(), Some("on"));
     assert_eq!(facts[&Knob::HaltPoll].present.as_deref(), Some("200us"));
+    assert_eq!(facts[&Knob::CStateLatency].present.as_deref(), Some("any"));
     assert_eq!(facts[&Knob::Hugepages2m].present.as_deref(), Some("[2, 2]"));
     assert_eq!(
         facts[&Knob::TwoDimensionalPaging].present.as_deref(),
@@ -355,4 +368,39 @@ fn huge_pages_on_their_way_to_a_number_are_put_back() {
         let left = if ours { "2" } else { found };
         assert_eq!(tree.root().text(&file).unwrap(), left);
     }
+}
+
+/// The kernel shows each limit as it was written, and takes that back.
+#[test]
+fn the_real_kernel_takes_a_limit_for_idle_states() {
+    let real = HostRoot::default();
+    let file = limit_of(0);
+    if !rustix::process::geteuid().is_root()
+        || Part::file(file.as_str()).obstacle(&real, "").is_some()
+    {
+        eprintln!(
+            "SKIPPED the_real_kernel_takes_a_limit_for_idle_states: /{file} cannot be written"
+        );
+        return;
+    }
+    // This host may have no idle states at all, so that the knob is tried on a fake one with that file of the real one.
+    let tree = full();
+    let before = real.text(&file).unwrap();
+    fs::remove_file(tree.root().path(&file)).unwrap();
+    symlink(real.path(&file), tree.root().path(&file)).unwrap();
+    let mut prepared = prepared(&tree);
+    for (value, text) in [("20us", "20"), ("0ns", "n/a"), ("any", "0")] {
+        prepared
+            .set(&wanted(Knob::CStateLatency, value), &[])
+            .unwrap();
+        assert_eq!(real.text(&file).unwrap(), text, "{value}");
+        let parts = of(Knob::CStateLatency).parts(&tree.root()).unwrap();
+        let texts: Vec<String> = parts
+            .iter()
+            .map(|part| part.read(&tree.root()).unwrap())
+            .collect();
+        assert_eq!(of(Knob::CStateLatency).value(&parts, &texts), value);
+    }
+    prepared.restore();
+    assert_eq!(real.text(&file).unwrap(), before);
 }
